@@ -1,0 +1,196 @@
+"""Shapes: the tensors that travel between stations.
+
+Axis letters, used everywhere in the code base:
+
+```
+b  study in the batch          z y x  voxel axes: superior, posterior, left (canonical)
+n  token                       t h w  token grid axes, same directions as z y x
+c  channel                     r  region        s  slot        f  finding kind
+```
+
+Two coordinate conventions, and only two:
+
+* **world** points are DICOM patient coordinates, LPS+, ``(x, y, z)`` in mm; only `Affine` produces them;
+* **model** positions are ``(z, y, x)`` in mm from the centre of the model's field of view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Integer, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Voxel index ``(x, y, z)`` -> world ``(x, y, z)`` mm (LPS+), as a 4x4 matrix.
+
+    The matrix acts on column vectors in x, y, z order (as DICOM and ITK do); the methods take
+    and return voxel indices in array order ``(z, y, x)`` so that nobody has to reverse by hand.
+    """
+
+    matrix: Float[np.ndarray, "4 4"]
+
+    @classmethod
+    def from_spacing(
+        cls,
+        spacing: tuple[float, float, float],
+        origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        direction: np.ndarray | None = None,
+    ) -> Affine:
+        """Build from ``spacing`` (z, y, x) mm, world ``origin`` (x, y, z) mm of voxel 0 and 3x3 ``direction``
+        (columns: world direction of the x, y and z axis; identity when not given)."""
+        matrix = np.eye(4)
+        rotation = np.eye(3) if direction is None else np.asarray(direction, dtype=float)
+        matrix[:3, :3] = rotation * np.asarray(spacing[::-1], dtype=float)
+        matrix[:3, 3] = origin
+        return cls(matrix)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) in mm."""
+        x, y, z = np.linalg.norm(self.matrix[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """World (x, y, z) of the centre of voxel (0, 0, 0)."""
+        x, y, z = self.matrix[:3, 3]
+        return float(x), float(y), float(z)
+
+    @property
+    def direction(self) -> np.ndarray:
+        """3x3, columns are the unit world directions of the x, y and z axis."""
+        return self.matrix[:3, :3] / np.linalg.norm(self.matrix[:3, :3], axis=0)
+
+    @property
+    def is_canonical(self) -> bool:
+        """True when x -> patient left, y -> posterior, z -> superior, without rotation."""
+        return bool(np.allclose(self.direction, np.eye(3), atol=1e-3))
+
+    def to_world(self, index_zyx: np.ndarray) -> np.ndarray:
+        """Voxel indices (..., 3) in (z, y, x) order -> world mm (..., 3) in (x, y, z) order."""
+        index = np.asarray(index_zyx, dtype=float)[..., ::-1]
+        return index @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+
+    def to_index(self, world_xyz: np.ndarray) -> np.ndarray:
+        """World mm (..., 3) in (x, y, z) order -> fractional voxel indices (..., 3) in (z, y, x) order."""
+        world = np.asarray(world_xyz, dtype=float) - self.matrix[:3, 3]
+        return (world @ np.linalg.inv(self.matrix[:3, :3]).T)[..., ::-1]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One scan: Hounsfield units on a grid that knows where it is."""
+
+    hu: Shaped[np.ndarray, "z y x"]
+    affine: Affine
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) in mm."""
+        return self.affine.spacing
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = self.hu.shape
+        return z, y, x
+
+    @property
+    def extent_mm(self) -> tuple[float, float, float]:
+        """Physical size (z, y, x) in mm, outer edge to outer edge."""
+        z, y, x = (n * s for n, s in zip(self.shape, self.spacing, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class VolumeBatch:
+    """Volumes on the model's grid: what the vision station reads.
+
+    ``hu`` in Hounsfield units, ``spacing`` (z, y, x) mm for each study, ``valid`` False where the grid was padded.
+    """
+
+    hu: Float[Tensor, "b z y x"]
+    spacing: Float[Tensor, "b 3"]
+    valid: Bool[Tensor, "b z y x"] | None = None
+
+
+@dataclass(frozen=True)
+class RegionMasks:
+    """Where the named regions are, on any grid that covers the field of view.
+
+    ``occupancy`` in 0..1 (soft or hard; regions may overlap and nest), ``present`` False where a mask is absent:
+    absent masks are a normal case on the same code path, their occupancy is all zero.
+    """
+
+    occupancy: Float[Tensor, "b r z y x"]
+    present: Bool[Tensor, "b r"]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScaleTokens:
+    """Tokens of one scale, on a grid, with their places."""
+
+    tokens: Float[Tensor, "b n c"]
+    grid: tuple[int, int, int]
+    centres: Float[Tensor, "b n 3"]
+    valid: Bool[Tensor, "b n"]
+
+    def map(self, tokens: Float[Tensor, "b n d"]) -> ScaleTokens:
+        """The same places with new tokens."""
+        return ScaleTokens(tokens, self.grid, self.centres, self.valid)
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """What the encoder saw, at three scales."""
+
+    fine: ScaleTokens
+    mid: ScaleTokens
+    coarse: ScaleTokens
+
+    @property
+    def scales(self) -> tuple[ScaleTokens, ScaleTokens, ScaleTokens]:
+        return self.fine, self.mid, self.coarse
+
+
+@dataclass(frozen=True)
+class FindingLogits:
+    """What the detector believes, before any word is written.
+
+    Logits (not probabilities). ``where`` is per model region, ``size`` is log(1 + mm), ``attributes`` maps an
+    attribute name to logits over its values, in the order the ontology lists them.
+    """
+
+    presence: Float[Tensor, "b f"]
+    where: Float[Tensor, "b f r"]
+    size: Float[Tensor, "b f"]
+    attributes: dict[str, Float[Tensor, "b f v"]]
+    dense: Float[Tensor, "b f n"] | None = None
+
+
+@dataclass(frozen=True)
+class SceneTokens:
+    """Structure: regions, slots and the graph over both, plus what was detected.
+
+    ``slot_masks``: (b, s, n) share of each fine token explained by each slot, a declared output.
+    ``edges``: (b, k, k) attention of the graph over k = r + s nodes, regions first.
+    """
+
+    regions: Float[Tensor, "b r c"]
+    region_present: Bool[Tensor, "b r"]
+    slots: Float[Tensor, "b s c"]
+    graph: Float[Tensor, "b k c"]
+    slot_masks: Float[Tensor, "b s n"]
+    edges: Float[Tensor, "b k k"]
+    findings: FindingLogits
+    centres: Float[Tensor, "b k 3"]
+
+
+TokenIds = Integer[Tensor, "b l"]
+TokenMask = Int[Tensor, "b l"] | Bool[Tensor, "b l"]
+Device = torch.device | str
