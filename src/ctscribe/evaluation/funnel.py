@@ -1,0 +1,156 @@
+"""The funnel: presence -> laterality -> lobe -> size.
+
+For every finding the reference reports as present: does the candidate report the kind, on the right side, in
+the right lobe, with the right size? A stage is asked only of findings that passed the stages before it and
+only when the reference states that detail, so each stage has its own denominator:
+
+    stage        asked when                          passed when
+    presence     always                              the candidate reports the kind as present
+    laterality   the reference names a side          the same set of sides
+    lobe         the reference names a lobe          the same set of lobes
+    size         the reference gives a size          long axes differ by at most max(1 mm, 20 % of the
+    reference's)
+
+The size tolerance is a convention of this project, of the order of what two readers of the same nodule
+differ by (Revel et al., Radiology 2004;231:453-458: limits of agreement between one and two millimetres on
+small nodules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from ctscribe import ontology
+from ctscribe.evaluation.record import Pair
+from ctscribe.evaluation.scorer import Measure, Scorer, defined, ratio
+from ctscribe.report import Finding
+
+STAGES = ("presence", "laterality", "lobe", "size")
+
+SIZE_TOLERANCE_MM = 1.0
+SIZE_TOLERANCE_SHARE = 0.2
+
+
+def sides(finding: Finding) -> frozenset[str]:
+    """Sides the finding names; "both lungs" names both; a midline place names none."""
+    named: set[str] = set()
+    for region in finding.regions:
+        own = ontology.regions()[region].side
+        if own is not None:
+            named.add(own)
+        elif region == "lungs":
+            named.update(("left", "right"))
+    return frozenset(named)
+
+
+def lobes(finding: Finding) -> frozenset[str]:
+    """Lobes the finding names."""
+    return frozenset(region for region in finding.regions if region.endswith("_lobe"))
+
+
+def size_agrees(reference_mm: float, candidate_mm: float) -> bool:
+    """Are two long axes in mm the same within the measurement tolerance?"""
+    return (
+        abs(reference_mm - candidate_mm) <= max(SIZE_TOLERANCE_MM, SIZE_TOLERANCE_SHARE * reference_mm) + 1e-9
+    )
+
+
+def stages_passed(reference: Finding, candidate: Finding | None) -> tuple[tuple[str, bool], ...]:
+    """The stages asked of one reference finding, in order, up to the first that fails."""
+    if candidate is None:
+        return (("presence", False),)
+    checks: list[tuple[str, bool]] = [("presence", True)]
+    if sides(reference):
+        checks.append(("laterality", sides(reference) == sides(candidate)))
+    if lobes(reference):
+        checks.append(("lobe", lobes(reference) == lobes(candidate)))
+    if reference.size_mm:
+        agrees = bool(candidate.size_mm) and size_agrees(reference.size_mm[0], candidate.size_mm[0])
+        checks.append(("size", agrees))
+    first_failure = next((i for i, (_, passed) in enumerate(checks) if not passed), len(checks))
+    return tuple(checks[: first_failure + 1])
+
+
+def _closeness(reference: Finding, candidate: Finding) -> float:
+    """How well two findings of one kind agree, in the funnel's order: side first, then lobe, then size."""
+    score = 4.0 * (sides(reference) == sides(candidate)) + 2.0 * (lobes(reference) == lobes(candidate))
+    if reference.size_mm and candidate.size_mm:
+        gap = abs(reference.size_mm[0] - candidate.size_mm[0])
+        score += 1.0 / (1.0 + gap)
+    return score
+
+
+def matched(pair: Pair) -> list[tuple[Finding, Finding | None]]:
+    """Each present finding of the reference with the candidate's finding that answers it.
+
+    Findings of one kind are matched one to one for the best total agreement. Reference findings left over
+    when the candidate reports fewer of that kind are not matched: two nodules and one nodule is one nodule
+    missed.
+    """
+    wanted = [f for f in pair.reference.findings if f.status == "present"]
+    offered = [f for f in pair.candidate.findings if f.status == "present"]
+    answers: dict[int, Finding] = {}
+    for kind in {f.kind for f in wanted}:
+        rows = [i for i, f in enumerate(wanted) if f.kind == kind]
+        columns = [f for f in offered if f.kind == kind]
+        if columns:
+            gain = np.array([[_closeness(wanted[i], c) for c in columns] for i in rows])
+            for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
+                answers[rows[int(row)]] = columns[int(column)]
+    return [(finding, answers.get(i)) for i, finding in enumerate(wanted)]
+
+
+class Funnel(Scorer):
+    """How far each true finding gets: presence, laterality, lobe, size."""
+
+    name = "funnel"
+    measures = (
+        Measure("presence", "Share of true findings whose kind is reported."),
+        Measure("laterality", "Of those with a side, share on the right side."),
+        Measure("lobe", "Of those on the right side with a lobe, share in the right lobe."),
+        Measure("size", "Of those in the right place with a size, share within max(1 mm, 20 %)."),
+        Measure("complete", "Share of true findings right at every stage the reference states."),
+    )
+
+    def tally(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """Columns: asked at each stage, passed at each stage, findings right throughout."""
+        counts = np.zeros((len(pairs), 2 * len(STAGES) + 1))
+        for row, pair in enumerate(pairs):
+            for reference, candidate in matched(pair):
+                checks = stages_passed(reference, candidate)
+                for stage, passed in checks:
+                    counts[row, STAGES.index(stage)] += 1
+                    counts[row, len(STAGES) + STAGES.index(stage)] += passed
+                counts[row, -1] += checks[-1][1]
+        return counts
+
+    def values(self, totals: np.ndarray) -> dict[str, np.ndarray]:
+        """Pass rate of each stage and the share right throughout; NaN where a stage was never asked."""
+        k = len(STAGES)
+        rates = {stage: ratio(totals[..., k + i], totals[..., i]) for i, stage in enumerate(STAGES)}
+        return {**rates, "complete": ratio(totals[..., -1], totals[..., 0])}
+
+    def explain(self, pair: Pair) -> dict[str, Any]:
+        """For each true finding the stage it fell at, None when it is right throughout."""
+        rows = []
+        for reference, candidate in matched(pair):
+            stage, passed = stages_passed(reference, candidate)[-1]
+            rows.append({"kind": reference.kind, "fell_at": None if passed else stage})
+        return {"findings": rows}
+
+    def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
+        """One row per stage: asked, passed, rate."""
+        k = len(STAGES)
+        return [
+            {
+                "stage": stage,
+                "asked": int(totals[i]),
+                "passed": int(totals[k + i]),
+                "rate": defined(ratio(totals[k + i], totals[i])),
+            }
+            for i, stage in enumerate(STAGES)
+        ]

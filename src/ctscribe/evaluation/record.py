@@ -1,0 +1,97 @@
+"""What is scored: one report as every metric sees it, and a candidate paired with its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from ctscribe import ontology
+from ctscribe.evaluation.tokens import tokenise
+from ctscribe.ontology import Language
+from ctscribe.report import Finding, Status
+
+# A kind said several times in one report takes its strongest status: a left effusion is an effusion
+# although the same report denies one on the right.
+_STRENGTH: Mapping[str, int] = {"absent": 0, "uncertain": 1, "present": 2}
+
+
+def status_by_kind(findings: Iterable[Finding]) -> dict[str, Status]:
+    """Finding id -> its strongest status (present over uncertain over absent); silence has no entry."""
+    said: dict[str, Status] = {}
+    for finding in findings:
+        known = said.get(finding.kind)
+        if known is None or _STRENGTH[finding.status] > _STRENGTH[known]:
+            said[finding.kind] = finding.status
+    return said
+
+
+@cache
+def implied_by(kind: str) -> frozenset[str]:
+    """The kind itself and everything the ontology says is then true as well."""
+    reached, waiting = {kind}, [kind]
+    while waiting:
+        for other in ontology.findings()[waiting.pop()].implies:
+            if other not in reached:
+                reached.add(other)
+                waiting.append(other)
+    return frozenset(reached)
+
+
+def closure(kinds: Iterable[str]) -> frozenset[str]:
+    """All kinds that hold when these do (a consolidation is a lung opacity)."""
+    return frozenset().union(*(implied_by(kind) for kind in kinds))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One report.
+
+    Attributes:
+        id: names the study; pairs a candidate with its reference.
+        text: findings and impression as one text.
+        language: language of the text.
+        findings: what the report says, structured.
+        patient: groups studies for the bootstrap; never written to any output.
+        parsed: True when `findings` was read out of the text, False when it was given.
+    """
+
+    id: str
+    text: str
+    language: Language = "en"
+    findings: tuple[Finding, ...] = ()
+    patient: str | None = None
+    parsed: bool = False
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """The text under this language's convention, see `tokens`."""
+        return tokenise(self.text, self.language)
+
+    @cached_property
+    def statuses(self) -> dict[str, Status]:
+        """Finding id -> strongest status said."""
+        return status_by_kind(self.findings)
+
+    @cached_property
+    def present(self) -> frozenset[str]:
+        """Kinds said to be present, exactly as said."""
+        return frozenset(kind for kind, status in self.statuses.items() if status == "present")
+
+    @cached_property
+    def possible(self) -> frozenset[str]:
+        """Kinds said to be present or uncertain."""
+        return frozenset(kind for kind, status in self.statuses.items() if status != "absent")
+
+    @cached_property
+    def cluster(self) -> tuple[str, str]:
+        """What resampling must not tear apart and shuffling not re-pair: the patient, or else the study."""
+        return ("study", self.id) if self.patient is None else ("patient", self.patient)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One candidate report and the reference report of the same study."""
+
+    candidate: Record
+    reference: Record
