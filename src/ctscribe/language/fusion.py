@@ -1,0 +1,131 @@
+"""Phase 4: a stock Hugging Face decoder whose layers look at the scan.
+
+```
+ LLM layers   first quarter   second quarter   third quarter    last quarter
+ memory       fine tokens     mid tokens       coarse tokens    regions + slots + graph
+              ───────────────── plus, for every layer, what was detected ─────────────────
+```
+
+The host is wrapped, never rewritten: each decoder layer becomes a `FusedLayer` that first attends to its memory and
+then runs the untouched host layer. Memory travels as keyword arguments of ``forward``, so ``generate`` with a cache,
+beams or neither behaves as for any Hugging Face model.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ctscribe.language.gated import GatedCrossAttention
+
+QUARTERS = ("fine", "mid", "coarse", "structure")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Everything the writer may look at, in the width of the memory: tokens (b, m, d) and which are real (b, m).
+
+    ``findings`` are read by every layer, the four others by their quarter.
+    """
+
+    fine: Float[Tensor, "b m1 d"]
+    fine_valid: Bool[Tensor, "b m1"]
+    mid: Float[Tensor, "b m2 d"]
+    mid_valid: Bool[Tensor, "b m2"]
+    coarse: Float[Tensor, "b m3 d"]
+    coarse_valid: Bool[Tensor, "b m3"]
+    structure: Float[Tensor, "b m4 d"]
+    structure_valid: Bool[Tensor, "b m4"]
+    findings: Float[Tensor, "b f d"]
+
+    def as_kwargs(self) -> dict[str, Tensor]:
+        """Flat tensors, so that ``generate`` can repeat them for beams."""
+        return {f"memory_{name}": getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def quarter_of(layer: int, layers: int) -> str:
+    """Which memory a layer reads; ranges are fractions, so any depth works."""
+    return QUARTERS[min(3, 4 * layer // layers)]
+
+
+class FusedLayer(nn.Module):
+    """Gated cross-attention to one memory, then the host's own layer."""
+
+    def __init__(self, host: nn.Module, cross: GatedCrossAttention, quarter: str) -> None:
+        super().__init__()
+        self.host, self.cross, self.quarter = host, cross, quarter
+
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
+        memory = kwargs.get(f"memory_{self.quarter}")
+        if isinstance(memory, Tensor):
+            hidden_states = self.look(hidden_states, memory, kwargs)
+        return self.host(hidden_states, *args, **{k: v for k, v in kwargs.items() if not k.startswith("memory_")})
+
+    def look(self, hidden: Tensor, memory: Tensor, kwargs: dict[str, object]) -> Tensor:
+        """Attend to this layer's memory and to the findings."""
+        valid = kwargs[f"memory_{self.quarter}_valid"]
+        findings = kwargs["memory_findings"]
+        if not isinstance(valid, Tensor) or not isinstance(findings, Tensor):
+            raise TypeError("memory needs its validity mask and the finding tokens")
+        everything = torch.cat((findings, memory), dim=1)
+        mask = torch.cat((valid.new_ones(findings.shape[:2]), valid), dim=1)
+        seen, _ = self.cross(hidden, everything, mask)
+        return seen
+
+
+def declare_memory(host: nn.Module) -> None:
+    """Tell ``generate``, which refuses arguments it cannot find in a signature, that the memory is one of them."""
+    prepare = host.prepare_inputs_for_generation
+
+    @functools.wraps(prepare)
+    def with_memory(*args: object, **kwargs: object) -> object:
+        return prepare(*args, **kwargs)
+
+    known = inspect.signature(prepare)
+    extra = [
+        inspect.Parameter(f"memory_{name}", inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in Memory.__dataclass_fields__
+    ]
+    listed = list(known.parameters.values())
+    with_memory.__signature__ = known.replace(parameters=[*listed[:-1], *extra, listed[-1]])  # type: ignore[attr-defined]
+    object.__setattr__(host, "prepare_inputs_for_generation", with_memory)
+
+
+class FusedDecoder(nn.Module):
+    """A Hugging Face causal LM with a `FusedLayer` around every decoder layer.
+
+    Args:
+        host: any ``*ForCausalLM`` of the Llama family.
+        memory_dim: width of the memory.
+        gate: where the gates start; 0 leaves a pretrained host unchanged, a host trained from scratch may start open.
+        mlp: give every cross-attention its own gated MLP.
+    """
+
+    def __init__(self, host: nn.Module, memory_dim: int, heads: int, *, gate: float = 0.0, mlp: bool = False) -> None:
+        super().__init__()
+        self.host = host
+        dim = host.config.hidden_size
+        layers = host.model.layers
+        for index, layer in enumerate(layers):
+            cross = GatedCrossAttention(dim, memory_dim, heads, mlp=mlp, gate=gate)
+            layers[index] = FusedLayer(layer, cross, quarter_of(index, len(layers)))
+        declare_memory(host)
+
+    def fusion_params(self) -> list[str]:
+        """Names of the parameters that the host did not bring."""
+        return [name for name, _ in self.named_parameters() if ".cross." in name]
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "b l"],
+        attention_mask: Int[Tensor, "b l"] | None = None,
+        memory: Memory | None = None,
+    ) -> Float[Tensor, "b l v"]:
+        """Next-token logits."""
+        kwargs = {} if memory is None else memory.as_kwargs()
+        return self.host(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **kwargs).logits

@@ -1,0 +1,40 @@
+"""Gated cross-attention: how a language-model layer looks at the scan (Flamingo, Alayrac et al., NeurIPS 2022)."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ctscribe.layers import MLP, Attention, TanhGate
+
+
+class GatedCrossAttention(nn.Module):
+    """``x + gate(attend(x, memory))``, then ``x + gate(mlp(x))``. With both gates at zero it is the identity.
+
+    A sample without any valid memory passes through its attention unchanged.
+    """
+
+    def __init__(self, dim: int, memory_dim: int, heads: int, *, mlp: bool = True, gate: float = 0.0) -> None:
+        super().__init__()
+        self.norm, self.norm_memory = nn.LayerNorm(dim), nn.LayerNorm(memory_dim)
+        self.attention = Attention(dim, heads, memory_dim=memory_dim)
+        self.gate = TanhGate(gate)
+        self.norm_mlp = nn.LayerNorm(dim) if mlp else None
+        self.mlp = MLP(dim, 2 * dim) if mlp else None
+        self.gate_mlp = TanhGate(gate) if mlp else None
+
+    def forward(
+        self,
+        x: Float[Tensor, "b l c"],
+        memory: Float[Tensor, "b m d"],
+        valid: Bool[Tensor, "b m"],
+        *,
+        return_weights: bool = False,
+    ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
+        heard, weights = self.attention(
+            self.norm(x), self.norm_memory(memory), valid=valid, return_weights=return_weights
+        )
+        x = x + self.gate(heard)
+        if self.mlp is not None and self.norm_mlp is not None and self.gate_mlp is not None:
+            x = x + self.gate_mlp(self.mlp(self.norm_mlp(x)))
+        return x, weights

@@ -1,0 +1,146 @@
+"""The bricks that the tensor stations share: attention, MLP, norm, gate, positions in millimetres."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear -> GELU -> linear."""
+
+    def __init__(self, dim: int, hidden: int | None = None, out: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden or 4 * dim
+        self.up = nn.Linear(dim, hidden)
+        self.down = nn.Linear(hidden, out or dim)
+
+    def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n d"]:
+        return self.down(F.gelu(self.up(x)))
+
+
+class TanhGate(nn.Module):
+    """A scalar gate: ``tanh(scale) * x``. At zero the grafted path is the identity's silent partner."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([float(start)]))
+
+    def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
+        return torch.tanh(self.scale) * x
+
+
+def rotary_angles(positions: Float[Tensor, "*b n 3"], head_dim: int, longest_mm: float) -> Float[Tensor, "*b n a"]:
+    """Angles of RoPE-3D over millimetres: a third of the channel pairs for each axis.
+
+    Wavelengths run geometrically from 4 mm (below a fine tubelet) to ``longest_mm``; pairs left over when
+    ``head_dim / 2`` is not divisible by three do not rotate.
+    """
+    pairs = head_dim // 2
+    per_axis = pairs // 3
+    if per_axis == 0:
+        return positions.new_zeros(*positions.shape[:-1], pairs)
+    steps = torch.linspace(0, 1, per_axis, device=positions.device, dtype=torch.float32)
+    waves = 4.0 * (longest_mm / 4.0) ** steps
+    angles = positions.float().unsqueeze(-1) * (2 * math.pi / waves)
+    angles = rearrange(angles, "... n k p -> ... n (k p)")
+    return F.pad(angles, (0, pairs - 3 * per_axis))
+
+
+def rotate(x: Float[Tensor, "*b h n d"], angles: Float[Tensor, "*b n a"]) -> Float[Tensor, "*b h n d"]:
+    """Rotate channel pairs (first half with second half) of queries or keys by ``angles``."""
+    cos, sin = angles.cos().unsqueeze(-3).to(x.dtype), angles.sin().unsqueeze(-3).to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, self or cross, through PyTorch's fused kernel.
+
+    Args:
+        dim: channels of the queries and of the output.
+        memory_dim: channels of keys and values (``dim`` when not given).
+        longest_mm: when given, RoPE-3D over millimetres with this longest wavelength; needs ``positions``.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, *, memory_dim: int | None = None, longest_mm: float | None = None
+    ) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"attention width {dim} is not divisible by {heads} heads")
+        self.heads, self.longest_mm = heads, longest_mm
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(memory_dim or dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        memory: Float[Tensor, "b m d"] | None = None,
+        *,
+        valid: Bool[Tensor, "b m"] | None = None,
+        bias: Float[Tensor, "b h n m"] | None = None,
+        positions: Float[Tensor, "b n 3"] | None = None,
+        return_weights: bool = False,
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n m"] | None]:
+        """Returns the output and, if asked, the weights averaged over heads.
+
+        A query whose keys are all invalid receives the average of nothing: zero.
+        """
+        memory = x if memory is None else memory
+        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
+        k, v = rearrange(self.kv(memory), "b m (two h d) -> two b h m d", two=2, h=self.heads)
+        if self.longest_mm is not None and positions is not None:
+            angles = rotary_angles(positions, q.shape[-1], self.longest_mm)
+            q, k = rotate(q, angles), rotate(k, angles)
+        mask = _additive_mask(valid, bias, q.dtype)
+        if return_weights:
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            weights = (scores if mask is None else scores + mask).softmax(-1)
+            heard = weights @ v
+        else:
+            weights = None
+            heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = self.out(rearrange(heard, "b h n d -> b n (h d)"))
+        if valid is not None:
+            out = out * valid.any(-1)[:, None, None]
+        return out, None if weights is None else weights.mean(1)
+
+
+def _additive_mask(valid: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Validity and bias as one additive mask; finite, so that an all-invalid row stays a number."""
+    if valid is None:
+        return None if bias is None else bias.to(dtype)
+    mask = torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, -1e4)[:, None, None, :]
+    return mask if bias is None else mask + bias.to(dtype)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: self-attention (optionally with positions, bias), then MLP."""
+
+    def __init__(self, dim: int, heads: int, *, mlp_ratio: float = 4.0, longest_mm: float | None = None) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads, longest_mm=longest_mm)
+        self.mlp = MLP(dim, int(mlp_ratio * dim))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        *,
+        valid: Bool[Tensor, "b n"] | None = None,
+        bias: Float[Tensor, "b h n n"] | None = None,
+        positions: Float[Tensor, "b n 3"] | None = None,
+        return_weights: bool = False,
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n n"] | None]:
+        heard, weights = self.attention(
+            self.norm1(x), valid=valid, bias=bias, positions=positions, return_weights=return_weights
+        )
+        x = x + heard
+        return x + self.mlp(self.norm2(x)), weights

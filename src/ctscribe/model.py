@@ -1,0 +1,216 @@
+"""The figure, in code: vision -> scene -> language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ctscribe import ontology
+from ctscribe.facts import LARGEST_MM, FindingFacts, attribute_table, collapse, findings_of, places_of
+from ctscribe.language.prompt import ReportTokenizer
+from ctscribe.language.station import LanguageConfig, Writer
+from ctscribe.report import Finding
+from ctscribe.scene.station import Scene, SceneConfig
+from ctscribe.tensors import FindingLogits, RegionMasks, SceneTokens, VisualTokens, Volume, VolumeBatch
+from ctscribe.vision.vit import EncoderConfig, PyramidEncoder
+
+
+@dataclass(frozen=True)
+class GridContract:
+    """The grid a scan is put on before the network sees it: shape and spacing, both (z, y, x), in voxels and mm."""
+
+    shape: tuple[int, int, int] = (64, 128, 128)
+    spacing: tuple[float, float, float] = (5.0, 2.75, 2.75)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that shapes the network, and the contract with its input.
+
+    ``windows``: (centre, width) in HU, one input channel each: lung, mediastinum, bone.
+    """
+
+    grid: GridContract = GridContract()
+    windows: tuple[tuple[float, float], ...] = ((-600.0, 1500.0), (40.0, 400.0), (500.0, 2000.0))
+    encoder: EncoderConfig = EncoderConfig()
+    scene: SceneConfig = SceneConfig()
+    language: LanguageConfig = LanguageConfig()
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What one forward pass declares; a field is None when it was not wanted."""
+
+    visual: VisualTokens | None = None
+    scene: SceneTokens | None = None
+    findings: FindingLogits | None = None
+    text_logits: Float[Tensor, "b l v"] | None = None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From logits to decisions, per finding kind: probabilities above ``present`` are stated, those between
+    ``uncertain`` and ``present`` are hedged; a place is named above ``where``."""
+
+    present: dict[str, float] = field(default_factory=dict)
+    uncertain: dict[str, float] = field(default_factory=dict)
+    where: float = 0.5
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One finding as the detector sees it, before words.
+
+    ``heat`` (t, h, w): probability per fine token, on the model grid divided evenly into cells.
+    """
+
+    kind: str
+    probability: float
+    threshold: float
+    regions: tuple[str, ...]
+    region_probabilities: dict[str, float]
+    size_mm: tuple[float, ...]
+    attributes: tuple[tuple[str, str], ...]
+    heat: Float[np.ndarray, "t h w"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the model has to say about one scan: a text per language, and what was detected."""
+
+    texts: dict[str, str]
+    detections: tuple[Detection, ...]
+    findings: tuple[Finding, ...]
+
+
+class CTReportModel(nn.Module):
+    """Three stations in a row. ``forward`` is the figure; `describe` is the figure for one scan, with words."""
+
+    def __init__(self, config: ModelConfig, tokenizer: ReportTokenizer) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.encoder.tubelets.widths
+        self.vision = PyramidEncoder(config.encoder, config.windows)
+        self.scene = Scene(config.scene, widths)
+        self.language = Writer(config.language, tokenizer, widths, config.scene.dim)
+
+    def see(self, volume: VolumeBatch, regions: RegionMasks) -> tuple[VisualTokens, SceneTokens]:
+        """Everything before words."""
+        visual = self.vision(volume)
+        return visual, self.scene(visual, regions)
+
+    def forward(
+        self,
+        volume: VolumeBatch,
+        regions: RegionMasks,
+        facts: FindingFacts | None = None,
+        input_ids: Tensor | None = None,
+        attention: Tensor | None = None,
+    ) -> ModelOutputs:
+        visual, scene = self.see(volume, regions)
+        text = None
+        if facts is not None and input_ids is not None:
+            text = self.language(facts, input_ids, attention, visual, scene)
+        return ModelOutputs(visual, scene, scene.findings, text)
+
+    @torch.no_grad()
+    def describe(
+        self,
+        volume: Volume,
+        occupancy: Float[np.ndarray, "r t h w"],
+        present: Bool[np.ndarray, " r"],
+        languages: Sequence[str],
+        thresholds: Thresholds | None = None,
+    ) -> Description:
+        """Detect, decide, write. ``volume`` must lie on the model's grid; ``occupancy`` follows `model_regions()`."""
+        self.check_grid(volume)
+        device = next(self.parameters()).device
+        batch = VolumeBatch(
+            hu=torch.from_numpy(volume.hu.astype(np.float32))[None].to(device),
+            spacing=torch.tensor([volume.spacing], dtype=torch.float32, device=device),
+        )
+        masks = RegionMasks(
+            occupancy=torch.from_numpy(occupancy.astype(np.float32))[None].to(device),
+            present=torch.from_numpy(present)[None].to(device),
+            names=ontology.model_regions(),
+        )
+        visual, scene = self.see(batch, masks)
+        limits = thresholds or Thresholds()
+        facts = decide(scene.findings, limits)
+        texts = {code: self.language.write(facts, [code], visual, scene)[0] for code in languages}
+        grid = visual.fine.grid
+        return Description(texts, detections(scene.findings, facts, limits, grid), findings_of(facts, 0))
+
+    def check_grid(self, volume: Volume) -> None:
+        """Refuse a volume that is not on the contract's grid."""
+        grid = self.config.grid
+        if tuple(volume.shape) != tuple(grid.shape) or not np.allclose(volume.spacing, grid.spacing, rtol=1e-3):
+            raise ValueError(
+                f"the model reads {grid.shape} voxels at {grid.spacing} mm, got {volume.shape} at {volume.spacing} mm"
+            )
+
+
+def decide(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
+    """Logits -> facts, by the checkpoint's thresholds; forbidden places cannot be chosen."""
+    kinds, names = list(ontology.findings()), list(ontology.model_regions())
+    probability = logits.presence.float().sigmoid().cpu()
+    where = logits.where.float().sigmoid().cpu()
+    high = torch.tensor([limits.present.get(k, 0.5) for k in kinds])
+    low = torch.tensor([limits.uncertain.get(k, limits.present.get(k, 0.5)) for k in kinds])
+    state = (probability >= low).long() + (probability >= high).long()
+    state = torch.where(probability >= high, torch.full_like(state, 2), state.clamp(max=1))
+    places = torch.zeros_like(where)
+    size = torch.zeros_like(state)
+    attributes = {name: torch.full_like(state, -1) for name in attribute_table()}
+    for column, kind in enumerate(kinds):
+        entry, options = ontology.findings()[kind], [names.index(p) for p in places_of(kind)]
+        chances = where[:, column, options]
+        chosen = chances >= limits.where
+        chosen = chosen | (torch.nn.functional.one_hot(chances.argmax(-1), len(options)).bool() & ~chosen.any(-1, True))
+        places[:, column, options] = chosen.float()
+        if entry.size_mm is not None:
+            mm = logits.size[:, column].float().cpu().expm1().round().clamp(1, LARGEST_MM)
+            size[:, column] = mm.clamp(*entry.size_mm).long()
+        for name, values in entry.attributes.items():
+            columns = [attribute_table()[name].index(v) for v in values]
+            best = logits.attributes[name][:, column, columns].argmax(-1).cpu()
+            attributes[name][:, column] = torch.tensor(columns)[best]
+    said = state > 0
+    return FindingFacts(
+        state=state,
+        where=places * said.unsqueeze(-1),
+        size_mm=size * said,
+        attributes={n: torch.where(said, v, torch.full_like(v, -1)) for n, v in attributes.items()},
+    ).to(logits.presence.device)
+
+
+def detections(
+    logits: FindingLogits, facts: FindingFacts, limits: Thresholds, grid: tuple[int, int, int]
+) -> tuple[Detection, ...]:
+    """Every finding kind of the first study as a `Detection`, most probable first."""
+    names = ontology.model_regions()
+    listed = []
+    said = {f.kind: f for f in findings_of(replace(facts, state=torch.full_like(facts.state, 2)), 0)}
+    for column, kind in enumerate(ontology.findings()):
+        where = logits.where[0, column].float().sigmoid().tolist()
+        chances = {n: where[names.index(n)] for n in places_of(kind)}
+        dense = logits.dense
+        heat = torch.zeros(grid) if dense is None else dense[0, column].float().sigmoid().reshape(grid)
+        listed.append(
+            Detection(
+                kind=kind,
+                probability=float(logits.presence[0, column].float().sigmoid()),
+                threshold=limits.present.get(kind, 0.5),
+                regions=said[kind].regions or collapse(kind, [max(chances, key=lambda n: chances[n])]),
+                region_probabilities=chances,
+                size_mm=said[kind].size_mm,
+                attributes=said[kind].attributes,
+                heat=heat.cpu().numpy(),
+            )
+        )
+    return tuple(sorted(listed, key=lambda d: -d.probability))

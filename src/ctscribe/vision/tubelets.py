@@ -1,0 +1,172 @@
+"""Phase 0: a volume becomes tubelets at three scales.
+
+```
+ volume (b, z, y, x) HU ── windows ──► (b, w, z, y, x)
+        │ mean-pooled 1x        2x             4x        (so each stem sees a tubelet of the same voxel count)
+        ▼                ▼              ▼
+   fine (t, h, w)   mid (2t, 2h, 2w)  coarse (4t, 4h, 4w)   voxels per tubelet
+   N tokens         N/8               N/64
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
+
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class TubeletConfig:
+    """Tubelet sizes (z, y, x) in voxels, token widths, and the width of each stem's first convolution."""
+
+    fine: Size = (2, 16, 16)
+    mid: Size = (4, 32, 32)
+    coarse: Size = (8, 64, 64)
+    widths: tuple[int, int, int] = (96, 192, 256)
+    stem: int = 32
+
+    @property
+    def sizes(self) -> tuple[Size, Size, Size]:
+        return self.fine, self.mid, self.coarse
+
+
+class Windows(nn.Module):
+    """Hounsfield units -> one channel per (centre, width) window, each clipped to 0..1."""
+
+    def __init__(self, windows: tuple[tuple[float, float], ...]) -> None:
+        super().__init__()
+        low = torch.tensor([c - w / 2 for c, w in windows])
+        self.register_buffer("low", low.view(1, -1, 1, 1, 1), persistent=False)
+        self.register_buffer("width", torch.tensor([w for _, w in windows]).view(1, -1, 1, 1, 1), persistent=False)
+
+    def forward(self, hu: Float[Tensor, "b z y x"]) -> Float[Tensor, "b w z y x"]:
+        return ((hu.unsqueeze(1) - self.low) / self.width).clamp(0, 1)
+
+
+def token_centres(grid: Size, size: Size, spacing: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:
+    """Centres (z, y, x) in mm of every tubelet, measured from the centre of the field of view."""
+    axes = []
+    for cells, voxels in zip(grid, size, strict=True):
+        middle = (torch.arange(cells, device=spacing.device, dtype=torch.float32) + 0.5 - cells / 2) * voxels
+        axes.append(middle)
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+    return places[None] * spacing[:, None, :].float()
+
+
+def strides_of(size: Size) -> list[Size]:
+    """Factor a tubelet size into convolution strides of at most two per axis, in-plane first.
+
+    ``(2, 8, 8)`` -> ``[(1, 2, 2), (1, 2, 2), (2, 2, 2)]``. A factor that is no power of two goes into the last step.
+    """
+    left = list(size)
+    steps: list[Size] = []
+    depth = max(max(1, (n - 1).bit_length()) for n in size)
+    for index in range(depth):
+        remaining = depth - index
+        step = []
+        for axis in range(3):
+            twos = (left[axis] & -left[axis]).bit_length() - 1
+            stride = 2 if twos >= remaining else 1
+            if remaining == 1:
+                stride = left[axis]
+            left[axis] //= stride
+            step.append(stride)
+        steps.append((step[0], step[1], step[2]))
+    return steps
+
+
+class ConvResidual(nn.Module):
+    """Norm, 3x3x3 convolution, GELU, added back."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8 if channels % 8 == 0 else 1, channels)
+        self.conv = nn.Conv3d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
+        return x + F.gelu(self.conv(self.norm(x)))
+
+
+class TubeletStem(nn.Module):
+    """Embeds tubelets of one scale: strided convolutions whose strides multiply to the tubelet size."""
+
+    def __init__(self, size: Size, channels_in: int, width: int, first: int) -> None:
+        super().__init__()
+        steps = strides_of(size)
+        widths = [min(first * 2**i, width) for i in range(len(steps) - 1)] + [width]
+        layers: list[nn.Module] = []
+        before = channels_in
+        for index, (stride, after) in enumerate(zip(steps, widths, strict=True)):
+            kernel = tuple(max(3, s) if s <= 2 else s for s in stride)
+            padding = tuple(1 if k == 3 else 0 for k in kernel)
+            layers += [nn.Conv3d(before, after, kernel, stride, padding), nn.GELU()]
+            if 0 < index < len(steps) - 1 or (len(steps) <= 2 and index == len(steps) - 1):
+                layers.append(ConvResidual(after))
+            before = after
+        self.layers = nn.Sequential(*layers)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Float[Tensor, "b w z y x"]) -> Float[Tensor, "b n c"]:
+        x = self.layers(x)
+        return self.norm(rearrange(x, "b c t h w -> b (t h w) c"))
+
+
+class TubeletTokenizer(nn.Module):
+    """Volume -> `VisualTokens` before any attention."""
+
+    def __init__(self, config: TubeletConfig, windows: tuple[tuple[float, float], ...]) -> None:
+        super().__init__()
+        self.config = config
+        self.windows = Windows(windows)
+        self.pools = [tuple(max(1, s // f) for s, f in zip(size, config.fine, strict=True)) for size in config.sizes]
+        self.stems = nn.ModuleList(
+            TubeletStem(
+                tuple(s // p for s, p in zip(size, pool, strict=True)), len(windows), width, config.stem
+            )
+            for size, pool, width in zip(config.sizes, self.pools, config.widths, strict=True)
+        )
+        self.scale_embedding = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in config.widths)
+
+    def forward(self, volume: VolumeBatch) -> VisualTokens:
+        image = self.windows(volume.hu).contiguous(memory_format=torch.channels_last_3d)
+        scales = []
+        for size, pool, stem, mark in zip(
+            self.config.sizes, self.pools, self.stems, self.scale_embedding, strict=True
+        ):
+            view = image if pool == (1, 1, 1) else F.avg_pool3d(image, pool)
+            grid = grid_of(volume, size)
+            scales.append(
+                ScaleTokens(
+                    tokens=stem(view) + mark,
+                    grid=grid,
+                    centres=token_centres(grid, size, volume.spacing),
+                    valid=pool_valid(volume, size),
+                )
+            )
+        return VisualTokens(*scales)
+
+
+def grid_of(volume: VolumeBatch, size: Size) -> Size:
+    """Tokens per axis; the volume must be a whole number of tubelets (`data` pads it to that)."""
+    shape = volume.hu.shape[1:]
+    if any(n % s for n, s in zip(shape, size, strict=True)):
+        raise ValueError(f"volume {tuple(shape)} is not a whole number of tubelets {size} (z, y, x)")
+    z, y, x = (n // s for n, s in zip(shape, size, strict=True))
+    return z, y, x
+
+
+def pool_valid(volume: VolumeBatch, size: Size) -> Bool[Tensor, "b n"]:
+    """A tubelet is valid when any of its voxels is."""
+    if volume.valid is None:
+        cells = torch.tensor(grid_of(volume, size)).prod()
+        return torch.ones(volume.hu.shape[0], int(cells), dtype=torch.bool, device=volume.hu.device)
+    return F.max_pool3d(volume.valid.float().unsqueeze(1), size).flatten(1) > 0
