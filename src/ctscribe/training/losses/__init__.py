@@ -1,0 +1,57 @@
+"""Losses: one idea, one file.
+
+A loss reads the model's outputs and the batch, leaves out every sample that lacks its labels, and says how
+many it saw. It never fails because labels are missing: a batch without them is worth zero and seen zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossValue:
+    """One loss on one batch: the mean over what it `seen` (studies), a float32 scalar."""
+
+    value: Tensor
+    seen: int
+
+    @classmethod
+    def nothing(cls, like: Tensor) -> LossValue:
+        """No sample had labels."""
+        return cls(torch.zeros((), device=like.device), 0)
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """``loss(outputs, batch) -> LossValue``."""
+
+    def __call__(self, outputs: Any, batch: Any) -> LossValue: ...
+
+
+def standard_losses() -> Mapping[str, Loss]:
+    """Every loss under the name recipes call it by, with its default settings."""
+    from ctscribe.training.losses.consistency import ConsistencyLoss
+    from ctscribe.training.losses.findings import (
+        AttributesLoss,
+        DenseLoss,
+        PresenceLoss,
+        SizeLoss,
+        WhereLoss,
+    )
+    from ctscribe.training.losses.report import ReportLoss
+
+    return {
+        "report": ReportLoss(),
+        "presence": PresenceLoss(),
+        "where": WhereLoss(),
+        "size": SizeLoss(),
+        "attributes": AttributesLoss(),
+        "dense": DenseLoss(),
+        "consistency": ConsistencyLoss(),
+    }

@@ -1,0 +1,131 @@
+"""Detection: is each finding there, where, how large, of what kind, and in which tokens.
+
+All five read ``outputs.findings`` (`tensors.FindingLogits`) and ``batch.targets`` (`data.dataset.Targets`).
+Unknown labels weigh nothing. Every value is float32 whatever the precision of the forward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ctscribe.training.losses import LossValue
+
+
+def _masked_mean(value: Tensor, known: Tensor) -> LossValue:
+    """Mean of `value` (b, ...) where `known` (b, ...) is true; seen counts studies with any known entry."""
+    seen = int(known.flatten(1).any(dim=1).sum())
+    if not seen:
+        return LossValue.nothing(value)
+    return LossValue(value[known].mean(), seen)
+
+
+class PresenceLoss:
+    """Binary cross-entropy of presence, over the kinds whose truth is known.
+
+    Args:
+        positive_weight: weight of a present finding relative to an absent one; findings are rare.
+    """
+
+    def __init__(self, positive_weight: float = 1.0) -> None:
+        self.positive_weight = positive_weight
+
+    def __call__(self, outputs: Any, batch: Any) -> LossValue:
+        logits = outputs.findings.presence.float()
+        if batch.targets is None:
+            return LossValue.nothing(logits)
+        weight = torch.tensor(self.positive_weight, device=logits.device)
+        value = F.binary_cross_entropy_with_logits(
+            logits, batch.targets.presence, pos_weight=weight, reduction="none"
+        )
+        return _masked_mean(value, batch.targets.presence_known)
+
+
+class WhereLoss:
+    """Binary cross-entropy of "the finding lies in this region", for findings whose place is known."""
+
+    def __call__(self, outputs: Any, batch: Any) -> LossValue:
+        logits = outputs.findings.where.float()
+        if batch.targets is None:
+            return LossValue.nothing(logits)
+        value = F.binary_cross_entropy_with_logits(logits, batch.targets.where, reduction="none")
+        return _masked_mean(value, batch.targets.where_known)
+
+
+class SizeLoss:
+    """Smooth L1 of log(1 + mm): an error of a tenth costs the same at 5 mm and at 50 mm.
+
+    Args:
+        beta: where the quadratic part ends, in log mm; 0.1 is about ten per cent of the size.
+    """
+
+    def __init__(self, beta: float = 0.1) -> None:
+        self.beta = beta
+
+    def __call__(self, outputs: Any, batch: Any) -> LossValue:
+        size = outputs.findings.size.float()
+        if batch.targets is None:
+            return LossValue.nothing(size)
+        value = F.smooth_l1_loss(size, batch.targets.size, beta=self.beta, reduction="none")
+        return _masked_mean(value, batch.targets.size_known)
+
+
+class AttributesLoss:
+    """Cross-entropy of each attribute's value, averaged over all (study, finding, attribute) that are known."""
+
+    def __call__(self, outputs: Any, batch: Any) -> LossValue:
+        anchor = outputs.findings.presence
+        if batch.targets is None:
+            return LossValue.nothing(anchor)
+        values, seen = [], torch.zeros(anchor.shape[0], dtype=torch.bool, device=anchor.device)
+        for name, target in batch.targets.attributes.items():
+            known = target >= 0
+            if known.any():
+                logits = outputs.findings.attributes[name][known].float()
+                values.append(F.cross_entropy(logits, target[known], reduction="none"))
+                seen |= known.any(dim=1)
+        if not values:
+            return LossValue.nothing(anchor)
+        return LossValue(torch.cat(values).mean(), int(seen.sum()))
+
+
+class DenseLoss:
+    """Binary cross-entropy per fine token and finding kind: which tokens hold the lesion.
+
+    A lesion fills a few of thousands of tokens, so positives are weighted up to balance the negatives of their
+    kind in the batch (up to `cap`), and easy tokens are turned down by the focal factor (1 - p_true)^gamma
+    (Lin et al., ICCV 2017). A kind that is present without one marked token was not drawn as voxels; it weighs
+    nothing, for "absent everywhere" would be a lie.
+
+    Args:
+        cap: largest weight of a positive token.
+        gamma: focal exponent, 0 for plain cross-entropy.
+    """
+
+    def __init__(self, cap: float = 50.0, gamma: float = 0.0) -> None:
+        self.cap, self.gamma = cap, gamma
+
+    def __call__(self, outputs: Any, batch: Any) -> LossValue:
+        logits, targets = outputs.findings.dense, batch.targets
+        if logits is None or targets is None or targets.dense is None:
+            return LossValue.nothing(outputs.findings.presence)
+        rows = targets.dense_known
+        if not rows.any():
+            return LossValue.nothing(logits)
+        truth = targets.dense.flatten(2)[rows]
+        score = logits.flatten(2)[rows].float()
+        drawn = truth.any(dim=2) | (targets.presence[rows] == 0)
+        known = (targets.presence_known[rows] & drawn)[..., None]
+        positives = (truth * known).sum(dim=(0, 2))
+        negatives = ((1 - truth) * known).sum(dim=(0, 2))
+        balance = (negatives / positives.clamp(min=1)).clamp(1, self.cap)
+        weight = known * torch.where(truth > 0, balance[None, :, None], torch.ones_like(score))
+        cost = F.binary_cross_entropy_with_logits(score, truth, reduction="none")
+        if self.gamma:
+            cost = cost * (1 - torch.exp(-cost)) ** self.gamma
+        if not weight.any():
+            return LossValue.nothing(logits)
+        return LossValue((cost * weight).sum() / weight.sum(), int(known.any(dim=1).sum()))
