@@ -1,0 +1,78 @@
+"""Spine, ribs and the midline."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from ctscribe.data.anatomy import grid
+
+BONE_HU = 150.0
+"""Trabecular bone at the averaged working resolution; cortical bone is well above."""
+
+
+def spine_line(
+    hu: Float[np.ndarray, "z y x"], solid: Bool[np.ndarray, "z y x"], spacing: grid.Spacing
+) -> Float[np.ndarray, "z 2"] | None:
+    """Centre (y, x) of the vertebral column for each slice, None when no bone column is seen.
+
+    The column is the most posterior of the strong maxima of the bone density smoothed over some centimetres:
+    a contrast-filled aorta is a strong column too, but lies in front of it.
+    """
+    bone = np.clip(hu, 100.0, 500.0) - 100.0
+    bone[~solid] = 0
+    sigma = [12.0 / s for s in spacing]
+    sigma[0] = 18.0 / spacing[0]
+    density = ndimage.gaussian_filter(bone, sigma, mode="nearest", truncate=2.5)
+    whole = density.mean(axis=0)
+    if whole.max() < 5.0:
+        return None
+    start = _posterior_peak(whole, spacing)
+    return _follow(density, start, spacing)
+
+
+def _posterior_peak(density: Float[np.ndarray, "y x"], spacing: grid.Spacing) -> tuple[int, int]:
+    size = [max(3, 2 * round(15 / s) + 1) for s in spacing[1:]]
+    peaks = (density == ndimage.maximum_filter(density, size=size)) & (density > 0.5 * density.max())
+    ys, xs = np.nonzero(peaks)
+    best = int(np.argmax(ys * spacing[1] / 60.0 + density[ys, xs] / density.max()))
+    return int(ys[best]), int(xs[best])
+
+
+def _follow(
+    density: Float[np.ndarray, "z y x"], start: tuple[int, int], spacing: grid.Spacing
+) -> Float[np.ndarray, "z 2"]:
+    """Follow the peak from the middle slice up and down, at most a few millimetres a slice; then smooth."""
+    depth, height, width = density.shape
+    line = np.zeros((depth, 2))
+    reach = [max(1, round((4.0 + spacing[0]) / s)) for s in spacing[1:]]
+    wide = [max(2, round(25.0 / s)) for s in spacing[1:]]
+    for sequence in (range(depth // 2, depth), range(depth // 2, -1, -1)):
+        y, x = start
+        for i, z in enumerate(sequence):
+            ry, rx = wide if i == 0 else reach
+            y0, x0 = max(0, y - ry), max(0, x - rx)
+            window = density[z, y0 : min(height, y + ry + 1), x0 : min(width, x + rx + 1)]
+            dy, dx = np.unravel_index(int(window.argmax()), window.shape)
+            y, x = y0 + int(dy), x0 + int(dx)
+            line[z] = y, x
+    return ndimage.gaussian_filter1d(line, 12.0 / spacing[0], axis=0, mode="nearest")
+
+
+def spine_mask(
+    hu: Float[np.ndarray, "z y x"],
+    line: Float[np.ndarray, "z 2"] | None,
+    spacing: grid.Spacing,
+    blocked: Bool[np.ndarray, "z y x"],
+) -> Bool[np.ndarray, "z y x"]:
+    """Vertebrae: bone within 34 mm sideways and 42 mm front to back of the line, closed; lung is left out."""
+    out = np.zeros(hu.shape, dtype=bool)
+    if line is None:
+        return out
+    y = (np.arange(hu.shape[1])[None, :, None] - line[:, 0, None, None]) * spacing[1]
+    x = (np.arange(hu.shape[2])[None, None, :] - line[:, 1, None, None]) * spacing[2]
+    near = (x / 34.0) ** 2 + (y / 42.0) ** 2 < 1
+    core = (x / 14.0) ** 2 + (y / 16.0) ** 2 < 1
+    bone = near & (hu > BONE_HU) & (y > -24.0)
+    return (grid.close(bone, 6.0, spacing) | core) & ~blocked
