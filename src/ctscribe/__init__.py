@@ -20,7 +20,7 @@ _HOME = {
     "evaluate": "ctscribe.evaluation",
 }
 
-__all__ = ["Report", "Reporter", "__version__", "evaluate"]  # noqa: F822 - see __getattr__
+__all__ = ["Report", "Reporter", "__version__", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

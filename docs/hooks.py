@@ -1,0 +1,226 @@
+"""What mkdocs calls while it builds: the navigation, and the pages that are written from the code itself.
+
+A page asks for a generated part by a line ``<!-- generated: NAME -->``. Such a part is made from the program
+that is being documented, so it cannot tell anything else than what the program does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+SECTIONS = {
+    "tutorials": "Tutorials",
+    "how-to": "How-to guides",
+    "reference": "Reference",
+    "explanation": "Explanation",
+    "adr": "Decisions",
+}
+MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+
+
+# -------------------------------------------------------------------------------------- mkdocs
+def on_config(config: Any) -> Any:
+    """Navigation from the folders: each section lists the pages that lie in it, by title."""
+    docs = Path(config["docs_dir"])
+    nav: list[Any] = [{"Home": "index.md"}]
+    for folder, name in SECTIONS.items():
+        pages = sorted((docs / folder).glob("*.md"))
+        if pages:
+            nav.append({name: [{page_title(page): page.relative_to(docs).as_posix()} for page in pages]})
+    config["nav"] = nav
+    return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace every marker by what it stands for."""
+    return MARKER.sub(lambda match: generated(match[1]), markdown)
+
+
+def page_title(page: Path) -> str:
+    """The first heading of a page."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return next((line[2:].strip() for line in lines if line.startswith("# ")), page.stem)
+
+
+def generated(name: str) -> str:
+    """The generated part called ``name``, as Markdown."""
+    parts: dict[str, Callable[[], str]] = {
+        "commands": commands,
+        "configurations": configurations,
+        "errors": errors,
+        "findings": findings,
+        "regions": regions,
+    }
+    return parts[name]()
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+# ------------------------------------------------------------------------------------ ontology
+def regions() -> str:
+    """The region tree, indented."""
+    from ctscribe import ontology
+
+    rows = []
+    for region in ontology.regions().values():
+        depth = len(ontology.ancestors(region.id)) - 1
+        names = [", ".join(region.names[language]) for language in ontology.LANGUAGES]
+        rows.append([f"{'· ' * depth}`{region.id}`", *names, "yes" if region.model else ""])
+    return table(["region", "English", "Chinese", "network token"], rows)
+
+
+def findings() -> str:
+    """Every kind of finding with its names, places, attributes and sizes, by report section."""
+    from ctscribe import ontology
+
+    parts: dict[str, list[str]] = {}
+    for kind in ontology.findings().values():
+        lines = [f"#### `{kind.id}`", ""]
+        lines += [f"- English: {', '.join(kind.names['en'])}", f"- Chinese: {', '.join(kind.names['zh'])}"]
+        if kind.ct_rate:
+            lines.append(f"- CT-RATE label: {kind.ct_rate}")
+        lines.append("- regions: " + ", ".join(f"`{region}`" for region in kind.regions))
+        for name, values in kind.attributes.items():
+            lines.append(f"- {name}: " + ", ".join(f"`{value}`" for value in values))
+        if kind.size_mm:
+            lines.append(f"- size: {kind.size_mm[0]:g} to {kind.size_mm[1]:g} mm")
+        if kind.implies:
+            lines.append("- implies: " + ", ".join(f"`{other}`" for other in kind.implies))
+        if kind.critical:
+            lines.append("- critical: an impression never leaves it out")
+        parts.setdefault(kind.section, []).append("\n".join(lines))
+    return "\n\n".join(f"### Section: {name}\n\n" + "\n\n".join(kinds) for name, kinds in parts.items())
+
+
+# ---------------------------------------------------------------------------------- the program
+def commands() -> str:
+    """Every command with its arguments and options, from the command line itself."""
+    import click
+    import typer.main
+
+    from ctscribe.cli import app
+
+    root = typer.main.get_command(app)
+    context = click.Context(root, info_name="ctscribe")
+    parts = []
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        inner = click.Context(command, info_name=name, parent=context)
+        usage = " ".join(["ctscribe", name, *command.collect_usage_pieces(inner)])
+        rows = list(_parameters(command, inner))
+        text = inspect.cleandoc(command.help or "").replace("\b", "")
+        parts.append(f"### `ctscribe {name}`\n\n{text}\n\n```text\n{usage}\n```\n")
+        if rows:
+            parts.append(table(["argument or option", "meaning", "default"], rows) + "\n")
+    return "\n".join(parts)
+
+
+def _parameters(command: Any, context: Any) -> Iterator[list[str]]:
+    for parameter in command.get_params(context):
+        if getattr(parameter, "hidden", False):
+            continue
+        if parameter.param_type_name == "argument":
+            name = f"`{parameter.make_metavar(context)}`"
+        else:
+            names = [*parameter.opts, *parameter.secondary_opts]
+            name = ", ".join(f"`{option}`" for option in names)
+        default = parameter.default
+        shown = (
+            ""
+            if default in (None, (), False) or callable(default)
+            else f"`{getattr(default, 'value', default)}`"
+        )
+        yield [
+            name,
+            " ".join((getattr(parameter, "help", None) or "").split()),
+            shown or ("required" if parameter.required else ""),
+        ]
+
+
+def errors() -> str:
+    """The exceptions with their exit codes, from the exception tree."""
+    from ctscribe import errors as tree
+
+    classes = [c for _, c in inspect.getmembers(tree, inspect.isclass) if issubclass(c, tree.CTScribeError)]
+    classes.sort(key=lambda c: (c.exit_code, len(c.__mro__), c.__name__))
+    return table(
+        ["exit code", "exception", "when"],
+        [
+            [str(c.exit_code), f"`{c.__name__}`", inspect.cleandoc(c.__doc__ or "").split("\n")[0]]
+            for c in classes
+        ],
+    )
+
+
+# ------------------------------------------------------------------------------- configurations
+def config_classes() -> list[type]:
+    """Every dataclass of the package whose name ends in ``Config``, in module order."""
+    import ctscribe
+
+    found: dict[str, type] = {}
+    for module in pkgutil.walk_packages(ctscribe.__path__, "ctscribe."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, member in vars(importlib.import_module(module.name)).items():
+            is_config = (
+                name.endswith("Config") and inspect.isclass(member) and dataclasses.is_dataclass(member)
+            )
+            if is_config and member.__module__.startswith("ctscribe."):
+                found[f"{member.__module__}.{name}"] = member
+    return list({id(cls): cls for _, cls in sorted(found.items())}.values())
+
+
+def field_texts(cls: type) -> dict[str, str]:
+    """Field name -> what the docstring says about it (sections ``Attributes`` or ``Args``)."""
+    import docstring_parser
+
+    parsed = docstring_parser.parse(cls.__doc__ or "", style=docstring_parser.DocstringStyle.GOOGLE)
+    texts: dict[str, str] = {}
+    for parent in reversed(cls.__mro__[1:-1]):
+        texts.update(field_texts(parent))
+    for parameter in parsed.params:
+        for name in parameter.arg_name.split(","):
+            texts[name.strip().strip("`")] = " ".join((parameter.description or "").split())
+    return texts
+
+
+def configurations() -> str:
+    """One table per configuration dataclass: fields, types, defaults, meaning."""
+    import typing
+
+    from ctscribe.config import type_name
+
+    parts = []
+    for cls in config_classes():
+        hints, texts = typing.get_type_hints(cls), field_texts(cls)
+        summary = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]
+        rows = [
+            [f"`{f.name}`", f"`{type_name(hints[f.name])}`", _default(f), texts.get(f.name, "")]
+            for f in dataclasses.fields(cls)
+            if f.init
+        ]
+        heading = f"### `{cls.__name__}`\n\n`{cls.__module__}` · {summary}\n"
+        parts.append(heading + "\n" + table(["field", "type", "default", "meaning"], rows) + "\n")
+    return "\n".join(parts) or "No configuration is defined yet."
+
+
+def _default(f: dataclasses.Field[Any]) -> str:
+    if f.default is not dataclasses.MISSING:
+        text = repr(f.default)
+    elif f.default_factory is not dataclasses.MISSING:
+        text = repr(f.default_factory())
+    else:
+        return "required"
+    return f"`{text}`" if len(text) <= 60 else f"`{text.split('(')[0]}(...)`"
