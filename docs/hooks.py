@@ -11,6 +11,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def errors() -> str:
 
 # ------------------------------------------------------------------------------- configurations
 def config_classes() -> list[type]:
-    """Every dataclass of the package whose name ends in ``Config``, in module order."""
+    """Every dataclass of the package whose name ends in ``Config``, and the dataclasses that these are made of."""
     import ctscribe
 
     found: dict[str, type] = {}
@@ -174,23 +175,43 @@ def config_classes() -> list[type]:
         if module.name.endswith("__main__"):
             continue
         for name, member in vars(importlib.import_module(module.name)).items():
-            is_config = (
-                name.endswith("Config") and inspect.isclass(member) and dataclasses.is_dataclass(member)
-            )
-            if is_config and member.__module__.startswith("ctscribe."):
-                found[f"{member.__module__}.{name}"] = member
-    return list({id(cls): cls for _, cls in sorted(found.items())}.values())
+            if name.endswith("Config") and inspect.isclass(member) and dataclasses.is_dataclass(member):
+                _collect(member, found)
+    return [found[key] for key in sorted(found)]
+
+
+def _collect(cls: Any, found: dict[str, type]) -> None:
+    """Add a dataclass of this package, and those inside its fields."""
+    key = f"{cls.__module__}.{cls.__qualname__}"
+    if key in found or not cls.__module__.startswith("ctscribe."):
+        return
+    found[key] = cls
+    waiting = list(typing.get_type_hints(cls).values())
+    while waiting:
+        hint = waiting.pop()
+        waiting += typing.get_args(hint)
+        if inspect.isclass(hint) and dataclasses.is_dataclass(hint):
+            _collect(hint, found)
 
 
 def field_texts(cls: type) -> dict[str, str]:
-    """Field name -> what the docstring says about it (sections ``Attributes`` or ``Args``)."""
+    """Field name -> what the docstring says about it.
+
+    That is its entry under ``Attributes`` or ``Args``, or else the first sentence that names it in backquotes.
+    """
     import docstring_parser
 
-    parsed = docstring_parser.parse(cls.__doc__ or "", style=docstring_parser.DocstringStyle.GOOGLE)
     texts: dict[str, str] = {}
     for parent in reversed(cls.__mro__[1:-1]):
         texts.update(field_texts(parent))
-    for parameter in parsed.params:
+    text = inspect.cleandoc(cls.__doc__ or "")
+    for f in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        sentence = re.search(
+            rf"(?:^|[.;:]\s|\n\n)((?:[^.;\n]|\n(?!\n))*?`{f.name}`.*?)(?:[.;](?:\s|$)|\n\n|$)", text, re.S
+        )
+        if sentence:
+            texts[f.name] = " ".join(sentence[1].split())
+    for parameter in docstring_parser.parse(text, style=docstring_parser.DocstringStyle.GOOGLE).params:
         for name in parameter.arg_name.split(","):
             texts[name.strip().strip("`")] = " ".join((parameter.description or "").split())
     return texts
@@ -198,8 +219,6 @@ def field_texts(cls: type) -> dict[str, str]:
 
 def configurations() -> str:
     """One table per configuration dataclass: fields, types, defaults, meaning."""
-    import typing
-
     from ctscribe.config import type_name
 
     parts = []

@@ -168,9 +168,11 @@ def build_findings(
     for key, raw in table.items():
         entry = dict(raw)
         names = _names("findings.yaml", key, entry)
-        for plural in ("implies", "regions", "also", "size_mm"):
+        for plural in ("implies", "regions", "also"):
             if entry.get(plural) is not None:
                 entry[plural] = tuple(entry[plural])
+        if entry.get("size_mm") is not None:
+            entry["size_mm"] = tuple(float(mm) for mm in entry["size_mm"])
         entry["attributes"] = MappingProxyType({k: tuple(v) for k, v in entry.get("attributes", {}).items()})
         built[key] = FindingKind(id=key, names=names, **entry)
     for kind in built.values():
