@@ -6,9 +6,9 @@ memory. One `Finding` per kind; lungs are spelled as lobes inside, and collapse 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int

@@ -68,9 +68,7 @@ class Attention(nn.Module):
         longest_mm: when given, RoPE-3D over millimetres with this longest wavelength; needs ``positions``.
     """
 
-    def __init__(
-        self, dim: int, heads: int, *, memory_dim: int | None = None, longest_mm: float | None = None
-    ) -> None:
+    def __init__(self, dim: int, heads: int, *, memory_dim: int | None = None, longest_mm: float | None = None) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"attention width {dim} is not divisible by {heads} heads")
@@ -79,23 +77,27 @@ class Attention(nn.Module):
         self.kv = nn.Linear(memory_dim or dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
 
+    def remember(self, memory: Float[Tensor, "b m d"]) -> Float[Tensor, "b m kv"]:
+        """Keys and values of a memory, side by side: computed once, attended many times."""
+        return self.kv(memory)
+
     def forward(
         self,
         x: Float[Tensor, "b n c"],
-        memory: Float[Tensor, "b m d"] | None = None,
+        remembered: Float[Tensor, "b m kv"] | None = None,
         *,
         valid: Bool[Tensor, "b m"] | None = None,
         bias: Float[Tensor, "b h n m"] | None = None,
         positions: Float[Tensor, "b n 3"] | None = None,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n m"] | None]:
-        """Returns the output and, if asked, the weights averaged over heads.
+        """Returns the output and, if asked, the weights averaged over heads; self-attention without ``remembered``.
 
         A query whose keys are all invalid receives the average of nothing: zero.
         """
-        memory = x if memory is None else memory
+        remembered = self.remember(x) if remembered is None else remembered
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
-        k, v = rearrange(self.kv(memory), "b m (two h d) -> two b h m d", two=2, h=self.heads)
+        k, v = rearrange(remembered, "b m (two h d) -> two b h m d", two=2, h=self.heads)
         if self.longest_mm is not None and positions is not None:
             angles = rotary_angles(positions, q.shape[-1], self.longest_mm)
             q, k = rotate(q, angles), rotate(k, angles)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ctscribe import ontology
-from ctscribe.facts import LARGEST_MM, FindingFacts, attribute_table, collapse, findings_of, places_of
+from ctscribe.facts import LARGEST_MM, FindingFacts, attribute_table, findings_of, places_of
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.language.station import LanguageConfig, Writer
 from ctscribe.report import Finding
@@ -50,6 +51,7 @@ class ModelOutputs:
     scene: SceneTokens | None = None
     findings: FindingLogits | None = None
     text_logits: Float[Tensor, "b l v"] | None = None
+    scale_embeddings: Float[Tensor, "b 3 e"] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,16 @@ class Description:
     findings: tuple[Finding, ...]
 
 
+class ReportBatch(Protocol):
+    """What one training batch must offer."""
+
+    volume: VolumeBatch | None
+    regions: RegionMasks | None
+    facts: FindingFacts | None
+    input_ids: Tensor | None
+    attention: Tensor | None
+
+
 class CTReportModel(nn.Module):
     """Three stations in a row. ``forward`` is the figure; `describe` is the figure for one scan, with words."""
 
@@ -104,19 +116,19 @@ class CTReportModel(nn.Module):
         visual = self.vision(volume)
         return visual, self.scene(visual, regions)
 
-    def forward(
-        self,
-        volume: VolumeBatch,
-        regions: RegionMasks,
-        facts: FindingFacts | None = None,
-        input_ids: Tensor | None = None,
-        attention: Tensor | None = None,
-    ) -> ModelOutputs:
-        visual, scene = self.see(volume, regions)
-        text = None
-        if facts is not None and input_ids is not None:
-            text = self.language(facts, input_ids, attention, visual, scene)
-        return ModelOutputs(visual, scene, scene.findings, text)
+    def forward(self, batch: ReportBatch, *, wants: frozenset[str] = frozenset({"report"})) -> ModelOutputs:
+        """One batch, for training: computes what the losses named in ``wants`` need.
+
+        A batch without a volume is language pretraining: the writer then sees only facts.
+        """
+        visual = scene = text = embeddings = None
+        if batch.volume is not None and batch.regions is not None:
+            visual, scene = self.see(batch.volume, batch.regions)
+            if "consistency" in wants:
+                embeddings = self.vision.embed_scales(visual)
+        if "report" in wants and batch.facts is not None and batch.input_ids is not None:
+            text = self.language(batch.facts, batch.input_ids, batch.attention, visual, scene)
+        return ModelOutputs(visual, scene, None if scene is None else scene.findings, text, embeddings)
 
     @torch.no_grad()
     def describe(
@@ -144,7 +156,7 @@ class CTReportModel(nn.Module):
         facts = decide(scene.findings, limits)
         texts = {code: self.language.write(facts, [code], visual, scene)[0] for code in languages}
         grid = visual.fine.grid
-        return Description(texts, detections(scene.findings, facts, limits, grid), findings_of(facts, 0))
+        return Description(texts, detections(scene.findings, limits, grid), findings_of(facts, 0))
 
     def check_grid(self, volume: Volume) -> None:
         """Refuse a volume that is not on the contract's grid."""
@@ -157,6 +169,18 @@ class CTReportModel(nn.Module):
 
 def decide(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
     """Logits -> facts, by the checkpoint's thresholds; forbidden places cannot be chosen."""
+    facts = best_guess(logits, limits)
+    said = facts.state > 0
+    return FindingFacts(
+        state=facts.state,
+        where=facts.where * said.unsqueeze(-1),
+        size_mm=facts.size_mm * said,
+        attributes={n: torch.where(said, v, torch.full_like(v, -1)) for n, v in facts.attributes.items()},
+    )
+
+
+def best_guess(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
+    """States by the thresholds; places, sizes and attributes for every kind, as if it were present."""
     kinds, names = list(ontology.findings()), list(ontology.model_regions())
     probability = logits.presence.float().sigmoid().cpu()
     where = logits.where.float().sigmoid().cpu()
@@ -180,22 +204,15 @@ def decide(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
             columns = [attribute_table()[name].index(v) for v in values]
             best = logits.attributes[name][:, column, columns].argmax(-1).cpu()
             attributes[name][:, column] = torch.tensor(columns)[best]
-    said = state > 0
-    return FindingFacts(
-        state=state,
-        where=places * said.unsqueeze(-1),
-        size_mm=size * said,
-        attributes={n: torch.where(said, v, torch.full_like(v, -1)) for n, v in attributes.items()},
-    ).to(logits.presence.device)
+    return FindingFacts(state, places, size, attributes).to(logits.presence.device)
 
 
-def detections(
-    logits: FindingLogits, facts: FindingFacts, limits: Thresholds, grid: tuple[int, int, int]
-) -> tuple[Detection, ...]:
+def detections(logits: FindingLogits, limits: Thresholds, grid: tuple[int, int, int]) -> tuple[Detection, ...]:
     """Every finding kind of the first study as a `Detection`, most probable first."""
     names = ontology.model_regions()
     listed = []
-    said = {f.kind: f for f in findings_of(replace(facts, state=torch.full_like(facts.state, 2)), 0)}
+    facts = best_guess(logits, limits)
+    guessed = {f.kind: f for f in findings_of(replace(facts, state=torch.full_like(facts.state, 2)), 0)}
     for column, kind in enumerate(ontology.findings()):
         where = logits.where[0, column].float().sigmoid().tolist()
         chances = {n: where[names.index(n)] for n in places_of(kind)}
@@ -206,10 +223,10 @@ def detections(
                 kind=kind,
                 probability=float(logits.presence[0, column].float().sigmoid()),
                 threshold=limits.present.get(kind, 0.5),
-                regions=said[kind].regions or collapse(kind, [max(chances, key=lambda n: chances[n])]),
+                regions=guessed[kind].regions,
                 region_probabilities=chances,
-                size_mm=said[kind].size_mm,
-                attributes=said[kind].attributes,
+                size_mm=guessed[kind].size_mm,
+                attributes=guessed[kind].attributes,
                 heat=heat.cpu().numpy(),
             )
         )

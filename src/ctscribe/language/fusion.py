@@ -43,10 +43,6 @@ class Memory:
     structure_valid: Bool[Tensor, "b m4"]
     findings: Float[Tensor, "b f d"]
 
-    def as_kwargs(self) -> dict[str, Tensor]:
-        """Flat tensors, so that ``generate`` can repeat them for beams."""
-        return {f"memory_{name}": getattr(self, name) for name in self.__dataclass_fields__}
-
 
 def quarter_of(layer: int, layers: int) -> str:
     """Which memory a layer reads; ranges are fractions, so any depth works."""
@@ -56,26 +52,22 @@ def quarter_of(layer: int, layers: int) -> str:
 class FusedLayer(nn.Module):
     """Gated cross-attention to one memory, then the host's own layer."""
 
-    def __init__(self, host: nn.Module, cross: GatedCrossAttention, quarter: str) -> None:
+    def __init__(self, host: nn.Module, cross: GatedCrossAttention, index: int, quarter: str) -> None:
         super().__init__()
-        self.host, self.cross, self.quarter = host, cross, quarter
+        self.host, self.cross, self.index, self.quarter = host, cross, index, quarter
+
+    def remember(self, memory: Memory) -> tuple[Float[Tensor, "b m kv"], Bool[Tensor, "b m"]]:
+        """Keys, values and validity of what this layer may look at: the findings and its quarter's memory."""
+        tokens, valid = getattr(memory, self.quarter), getattr(memory, f"{self.quarter}_valid")
+        everything = torch.cat((memory.findings, tokens.to(memory.findings.dtype)), dim=1)
+        mask = torch.cat((valid.new_ones(memory.findings.shape[:2]), valid), dim=1)
+        return self.cross.remember(everything), mask
 
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
-        memory = kwargs.get(f"memory_{self.quarter}")
-        if isinstance(memory, Tensor):
-            hidden_states = self.look(hidden_states, memory, kwargs)
+        remembered, valid = kwargs.get(f"memory_kv_{self.index}"), kwargs.get(f"memory_valid_{self.index}")
+        if isinstance(remembered, Tensor) and isinstance(valid, Tensor):
+            hidden_states, _ = self.cross(hidden_states, remembered, valid)
         return self.host(hidden_states, *args, **{k: v for k, v in kwargs.items() if not k.startswith("memory_")})
-
-    def look(self, hidden: Tensor, memory: Tensor, kwargs: dict[str, object]) -> Tensor:
-        """Attend to this layer's memory and to the findings."""
-        valid = kwargs[f"memory_{self.quarter}_valid"]
-        findings = kwargs["memory_findings"]
-        if not isinstance(valid, Tensor) or not isinstance(findings, Tensor):
-            raise TypeError("memory needs its validity mask and the finding tokens")
-        everything = torch.cat((findings, memory), dim=1)
-        mask = torch.cat((valid.new_ones(findings.shape[:2]), valid), dim=1)
-        seen, _ = self.cross(hidden, everything, mask)
-        return seen
 
 
 def declare_memory(host: nn.Module) -> None:
@@ -88,8 +80,9 @@ def declare_memory(host: nn.Module) -> None:
 
     known = inspect.signature(prepare)
     extra = [
-        inspect.Parameter(f"memory_{name}", inspect.Parameter.KEYWORD_ONLY, default=None)
-        for name in Memory.__dataclass_fields__
+        inspect.Parameter(f"memory_{what}_{layer}", inspect.Parameter.KEYWORD_ONLY, default=None)
+        for layer in range(len(host.model.layers))
+        for what in ("kv", "valid")
     ]
     listed = list(known.parameters.values())
     with_memory.__signature__ = known.replace(parameters=[*listed[:-1], *extra, listed[-1]])  # type: ignore[attr-defined]
@@ -113,12 +106,19 @@ class FusedDecoder(nn.Module):
         layers = host.model.layers
         for index, layer in enumerate(layers):
             cross = GatedCrossAttention(dim, memory_dim, heads, mlp=mlp, gate=gate)
-            layers[index] = FusedLayer(layer, cross, quarter_of(index, len(layers)))
+            layers[index] = FusedLayer(layer, cross, index, quarter_of(index, len(layers)))
         declare_memory(host)
 
     def fusion_params(self) -> list[str]:
         """Names of the parameters that the host did not bring."""
         return [name for name, _ in self.named_parameters() if ".cross." in name]
+
+    def remember(self, memory: Memory) -> dict[str, Tensor]:
+        """The memory as keyword arguments of the host: flat tensors, so that ``generate`` can repeat them for beams."""
+        kwargs = {}
+        for layer in self.host.model.layers:
+            kwargs[f"memory_kv_{layer.index}"], kwargs[f"memory_valid_{layer.index}"] = layer.remember(memory)
+        return kwargs
 
     def forward(
         self,
@@ -127,5 +127,5 @@ class FusedDecoder(nn.Module):
         memory: Memory | None = None,
     ) -> Float[Tensor, "b l v"]:
         """Next-token logits."""
-        kwargs = {} if memory is None else memory.as_kwargs()
+        kwargs = {} if memory is None else self.remember(memory)
         return self.host(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **kwargs).logits

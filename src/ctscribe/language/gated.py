@@ -23,17 +23,19 @@ class GatedCrossAttention(nn.Module):
         self.mlp = MLP(dim, 2 * dim) if mlp else None
         self.gate_mlp = TanhGate(gate) if mlp else None
 
+    def remember(self, memory: Float[Tensor, "b m d"]) -> Float[Tensor, "b m kv"]:
+        """Keys and values of the memory; they stay the same for every word that is written."""
+        return self.attention.remember(self.norm_memory(memory))
+
     def forward(
         self,
         x: Float[Tensor, "b l c"],
-        memory: Float[Tensor, "b m d"],
+        remembered: Float[Tensor, "b m kv"],
         valid: Bool[Tensor, "b m"],
         *,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
-        heard, weights = self.attention(
-            self.norm(x), self.norm_memory(memory), valid=valid, return_weights=return_weights
-        )
+        heard, weights = self.attention(self.norm(x), remembered, valid=valid, return_weights=return_weights)
         x = x + self.gate(heard)
         if self.mlp is not None and self.norm_mlp is not None and self.gate_mlp is not None:
             x = x + self.gate_mlp(self.mlp(self.norm_mlp(x)))

@@ -43,7 +43,11 @@ class MemoryWriter(nn.Module):
     """
 
     def __init__(
-        self, widths: tuple[int, int, int], scene_dim: int, dim: int, fine_pool: tuple[int, int, int] = (2, 2, 2)
+        self,
+        widths: tuple[int, int, int],
+        scene_dim: int,
+        dim: int,
+        fine_pool: tuple[int, int, int] = (2, 2, 2),
     ) -> None:
         super().__init__()
         self.fine_pool = fine_pool
@@ -53,9 +57,7 @@ class MemoryWriter(nn.Module):
         self.marks = nn.Parameter(torch.randn(6, dim) * 0.02)
         self.facts = FactTokens(dim)
 
-    def forward(
-        self, visual: VisualTokens | None, scene: SceneTokens | None, facts: FindingFacts
-    ) -> Memory:
+    def forward(self, visual: VisualTokens | None, scene: SceneTokens | None, facts: FindingFacts) -> Memory:
         """Without a scan (language pretraining) the visual memories are a single invalid token each."""
         findings = self.facts(facts)
         if visual is None or scene is None:
@@ -65,7 +67,10 @@ class MemoryWriter(nn.Module):
         fine, mid, coarse = (
             self._scale(scale, project, mark)
             for scale, project, mark in zip(
-                (pool_tokens(visual.fine, self.fine_pool), visual.mid, visual.coarse), self.project, self.marks, strict=False
+                (pool_tokens(visual.fine, self.fine_pool), visual.mid, visual.coarse),
+                self.project,
+                self.marks,
+                strict=False,
             )
         )
         structure, real = self._structure(scene)
@@ -78,7 +83,11 @@ class MemoryWriter(nn.Module):
         regions, slots = scene.regions.shape[1], scene.slots.shape[1]
         tokens = torch.cat((scene.regions, scene.slots.to(scene.regions.dtype), scene.graph), dim=1)
         kinds = torch.cat(
-            (self.marks[3].expand(regions, -1), self.marks[4].expand(slots, -1), self.marks[5].expand(regions + slots, -1))
+            (
+                self.marks[3].expand(regions, -1),
+                self.marks[4].expand(slots, -1),
+                self.marks[5].expand(regions + slots, -1),
+            )
         )
         alive = torch.cat((scene.region_present, torch.ones_like(scene.region_present[:, :1]).expand(-1, slots)), dim=1)
         return self.structure(tokens) + kinds, torch.cat((alive, alive), dim=1)

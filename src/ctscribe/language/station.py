@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -107,8 +108,6 @@ class Writer(nn.Module):
             num_beams=beams,
             pad_token_id=self.tokenizer.pad,
             eos_token_id=self.tokenizer.eos,
-            **memory.as_kwargs(),
+            **self.decoder.remember(memory),
         )
         return [self.tokenizer.decode(row.tolist()) for row in ids[:, prompt.shape[1] :]]
-
-

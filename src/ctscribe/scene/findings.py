@@ -52,9 +52,9 @@ class FindingHeads(nn.Module):
         reachable = self.allowed & present[:, None, :]
         strongest = where.masked_fill(~reachable, FORBIDDEN).amax(-1)
         anywhere = dense.topk(min(8, dense.shape[-1]), dim=-1).values.mean(-1)
-        presence = (
-            self.trust[0] * strongest + self.trust[1] * anywhere + self.offset[0]
-        ) * 0.5 + self.global_vote(summary).float()
+        presence = (self.trust[0] * strongest + self.trust[1] * anywhere + self.offset[0]) * 0.5 + self.global_vote(
+            summary
+        ).float()
         described = self._describe(dense, fused)
         return FindingLogits(
             presence=presence,

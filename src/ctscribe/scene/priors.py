@@ -18,13 +18,13 @@ def _allowed(names: tuple[str, ...]) -> tuple[tuple[bool, ...], ...]:
         reach: set[str] = set()
         for region in kind.regions:
             nearest = next(a for a in ontology.ancestors(region) if a in names)
-            reach |= {nearest} | set(ontology.descendants(region))
+            reach |= set(ontology.ancestors(nearest)) | set(ontology.descendants(region))
         rows.append(tuple(name in reach for name in names))
     return tuple(rows)
 
 
 def allowed(names: tuple[str, ...]) -> Bool[Tensor, "f r"]:
-    """True where a finding kind may be located in a model region.
+    """True where a finding kind may be located in a model region: its allowed regions, what is inside and around them.
 
     A region that the network does not pool (pericardium) is stood in for by its nearest pooled ancestor (heart).
     A lung nodule is never allowed inside the mediastinum.

@@ -23,7 +23,11 @@ class SlotAttention(nn.Module):
         super().__init__()
         self.steps, self.noise = steps, noise
         self.start = nn.Parameter(torch.randn(slots, dim) * dim**-0.5)
-        self.norm_in, self.norm_slot, self.norm_mlp = nn.LayerNorm(dim_in), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm_in, self.norm_slot, self.norm_mlp = (
+            nn.LayerNorm(dim_in),
+            nn.LayerNorm(dim),
+            nn.LayerNorm(dim),
+        )
         self.k, self.v, self.q = nn.Linear(dim_in, dim), nn.Linear(dim_in, dim), nn.Linear(dim, dim)
         self.update = nn.GRUCell(dim, dim)
         self.mlp = MLP(dim, 2 * dim)

@@ -129,9 +129,7 @@ class TubeletTokenizer(nn.Module):
         self.windows = Windows(windows)
         self.pools = [tuple(max(1, s // f) for s, f in zip(size, config.fine, strict=True)) for size in config.sizes]
         self.stems = nn.ModuleList(
-            TubeletStem(
-                tuple(s // p for s, p in zip(size, pool, strict=True)), len(windows), width, config.stem
-            )
+            TubeletStem(tuple(s // p for s, p in zip(size, pool, strict=True)), len(windows), width, config.stem)
             for size, pool, width in zip(config.sizes, self.pools, config.widths, strict=True)
         )
         self.scale_embedding = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in config.widths)
@@ -139,9 +137,7 @@ class TubeletTokenizer(nn.Module):
     def forward(self, volume: VolumeBatch) -> VisualTokens:
         image = self.windows(volume.hu).contiguous(memory_format=torch.channels_last_3d)
         scales = []
-        for size, pool, stem, mark in zip(
-            self.config.sizes, self.pools, self.stems, self.scale_embedding, strict=True
-        ):
+        for size, pool, stem, mark in zip(self.config.sizes, self.pools, self.stems, self.scale_embedding, strict=True):
             view = image if pool == (1, 1, 1) else F.avg_pool3d(image, pool)
             grid = grid_of(volume, size)
             scales.append(

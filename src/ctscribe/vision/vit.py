@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ctscribe.layers import Block
@@ -31,7 +31,8 @@ class EncoderConfig:
     """The vision station.
 
     ``depths`` layers per stage (fine, mid, coarse); ``head_dim`` channels per attention head; ``window`` tokens
-    (t, h, w) per attention window; ``longest_mm`` longest wavelength of the rotary positions.
+    (t, h, w) per attention window; ``longest_mm`` longest wavelength of the rotary positions; ``embedding`` width of the
+    one-vector-per-scale summaries that the consistency loss compares.
     """
 
     tubelets: TubeletConfig = TubeletConfig()
@@ -40,6 +41,7 @@ class EncoderConfig:
     window: Size = (4, 4, 4)
     mlp_ratio: float = 4.0
     longest_mm: float = 400.0
+    embedding: int = 64
 
 
 def to_windows(x: Float[Tensor, "b n c"], grid: Size, window: Size) -> Float[Tensor, "bw k c"]:
@@ -153,12 +155,14 @@ class PyramidEncoder(nn.Module):
         self.tokenizer = TubeletTokenizer(config.tubelets, windows)
         sizes, widths = config.tubelets.sizes, config.tubelets.widths
         steps = [
-            tuple(b // a for a, b in zip(small, large, strict=True)) for small, large in zip(sizes, sizes[1:], strict=False)
+            tuple(b // a for a, b in zip(small, large, strict=True))
+            for small, large in zip(sizes, sizes[1:], strict=False)
         ]
         self.merges = nn.ModuleList(Merge(widths[i], widths[i + 1], steps[i]) for i in range(2))
         self.inject = nn.ModuleList(nn.Linear(w, w) for w in widths)
         self.stages = nn.ModuleList(self._stage(i) for i in range(3))
         self.norms = nn.ModuleList(nn.LayerNorm(w) for w in widths)
+        self.embeddings = nn.ModuleList(nn.Linear(w, config.embedding) for w in widths)
 
     def _stage(self, index: int) -> nn.ModuleList:
         config, width = self.config, self.config.tubelets.widths[index]
@@ -190,4 +194,9 @@ class PyramidEncoder(nn.Module):
         fine, mid, coarse = (s.map(norm(s.tokens)) for s, norm in zip(seen, self.norms, strict=True))
         return VisualTokens(fine, mid, coarse)
 
-
+    def embed_scales(self, visual: VisualTokens) -> Float[Tensor, "b 3 e"]:
+        """One vector per scale: the projected mean of its valid tokens."""
+        means = [
+            (s.tokens * s.valid.unsqueeze(-1)).sum(1) / s.valid.sum(1, keepdim=True).clamp_min(1) for s in visual.scales
+        ]
+        return torch.stack([project(m) for project, m in zip(self.embeddings, means, strict=True)], dim=1)
