@@ -161,9 +161,7 @@ def test_hallucination_omission_and_contradiction_worked_by_hand():
         Finding("pleural_effusion", "absent"),
         Finding("mass", "uncertain"),
     )
-    candidate = record(
-        Finding("lung_opacity"), Finding("pleural_effusion"), Finding("mass"), Finding("cardiomegaly")
-    )
+    candidate = record(Finding("lung_opacity"), Finding("pleural_effusion"), Finding("mass"), Finding("cardiomegaly"))
     pair = Pair(candidate, reference)
     assert hallucinated(pair) == (
         "cardiomegaly",
@@ -251,9 +249,7 @@ def test_funnel_totals_worked_by_hand():
         "size": 1.0,
         "complete": 2 / 5,
     }
-    stages = {
-        row["stage"]: (row["asked"], row["passed"]) for row in Funnel().table(Funnel().tally(pairs).sum(0))
-    }
+    stages = {row["stage"]: (row["asked"], row["passed"]) for row in Funnel().table(Funnel().tally(pairs).sum(0))}
     assert stages == {"presence": (5, 3), "laterality": (2, 2), "lobe": (2, 1), "size": (1, 1)}
 
 

@@ -82,8 +82,7 @@ def test_a_system_that_reads_the_scan_beats_its_shuffle_and_one_that_guesses_doe
     guess = shuffled_control(Labels("ct_rate"), random_pairs(rng, 60, 0.5))["micro_f1"]
     assert guess.p > 0.05
     template = [
-        Pair(Record("x", "words", findings=(Finding("emphysema"),)), p.reference)
-        for p in random_pairs(rng, 30, 0)
+        Pair(Record("x", "words", findings=(Finding("emphysema"),)), p.reference) for p in random_pairs(rng, 30, 0)
     ]
     control = shuffled_control(Labels("ct_rate"), template)["micro_f1"]
     assert (control.p, control.spread) == (1.0, pytest.approx(0.0))
@@ -92,9 +91,7 @@ def test_a_system_that_reads_the_scan_beats_its_shuffle_and_one_that_guesses_doe
 def test_shuffled_mean_agrees_with_the_level_of_chance():
     pairs = random_pairs(np.random.default_rng(5), 200, 0.1)
     names = vocabulary("ct_rate")
-    truth, called = (
-        present_matrix([getattr(p, side) for p in pairs], names) for side in ("reference", "candidate")
-    )
+    truth, called = (present_matrix([getattr(p, side) for p in pairs], names) for side in ("reference", "candidate"))
     hits, invented, missed = (c.sum() for c in chance_confusion(truth, called))
     expected = 2 * hits / (2 * hits + invented + missed)
     control = shuffled_control(Labels("ct_rate"), pairs, permutations=40)["micro_f1"]

@@ -55,9 +55,7 @@ class Crg(Scorer):
     """CRG over CT-RATE's 18 labels."""
 
     name = "crg"
-    measures = (
-        Measure("crg", "Rare-positive-weighted agreement over 18 labels; 1/3 is what saying nothing scores."),
-    )
+    measures = (Measure("crg", "Rare-positive-weighted agreement over 18 labels; 1/3 is what saying nothing scores."),)
 
     def tally(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Columns: TP, FP, FN, decisions."""

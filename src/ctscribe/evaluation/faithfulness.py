@@ -49,9 +49,7 @@ class Faithfulness(Scorer):
     name = "faithfulness"
     measures = (
         Measure("hallucination", "Share of the candidate's present findings without support.", 1.0, 0.0),
-        Measure(
-            "contradiction", "Share of the candidate's present findings that the reference denies.", 1.0, 0.0
-        ),
+        Measure("contradiction", "Share of the candidate's present findings that the reference denies.", 1.0, 0.0),
         Measure("omission", "Share of the reference's present findings the candidate leaves out.", 1.0, 0.0),
     )
 

@@ -54,9 +54,7 @@ def lobes(finding: Finding) -> frozenset[str]:
 
 def size_agrees(reference_mm: float, candidate_mm: float) -> bool:
     """Are two long axes in mm the same within the measurement tolerance?"""
-    return (
-        abs(reference_mm - candidate_mm) <= max(SIZE_TOLERANCE_MM, SIZE_TOLERANCE_SHARE * reference_mm) + 1e-9
-    )
+    return abs(reference_mm - candidate_mm) <= max(SIZE_TOLERANCE_MM, SIZE_TOLERANCE_SHARE * reference_mm) + 1e-9
 
 
 def stages_passed(reference: Finding, candidate: Finding | None) -> tuple[tuple[str, bool], ...]:

@@ -40,9 +40,7 @@ def present_matrix(records: Sequence[Record], labels: Mapping[str, str]) -> np.n
     return matrix
 
 
-def confusion(
-    truth: np.ndarray, predicted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def confusion(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Elementwise true positives, false positives, false negatives, true negatives as float64."""
     truth, predicted = np.asarray(truth, dtype=bool), np.asarray(predicted, dtype=bool)
     cells = (truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted)
@@ -50,9 +48,7 @@ def confusion(
     return tp, fp, fn, tn
 
 
-def precision_recall_f1(
-    tp: np.ndarray, fp: np.ndarray, fn: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def precision_recall_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per label from counts of any shape; NaN where the label has no support, else scikit-learn's values."""
     supported = tp + fn > 0
     recall = ratio(tp, tp + fn)
@@ -102,9 +98,7 @@ class Labels(Scorer):
             "macro_precision": _mean_defined(precision),
             "macro_recall": _mean_defined(recall),
             "micro_f1": ratio(2 * all_tp, 2 * all_tp + all_fp + all_fn),
-            "micro_precision": np.where(
-                all_tp + all_fn > 0, np.nan_to_num(ratio(all_tp, all_tp + all_fp)), np.nan
-            ),
+            "micro_precision": np.where(all_tp + all_fn > 0, np.nan_to_num(ratio(all_tp, all_tp + all_fp)), np.nan),
             "micro_recall": ratio(all_tp, all_tp + all_fn),
         }
 

@@ -21,7 +21,7 @@ import numpy as np
 from ctscribe.evaluation.record import Pair, Record
 
 # One count, or many: numpy turns the sum over all axes into a scalar.
-Counts = np.ndarray | np.floating
+Counts = np.ndarray | np.number
 
 
 @dataclass(frozen=True)

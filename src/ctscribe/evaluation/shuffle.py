@@ -68,10 +68,7 @@ def other_study(clusters: Sequence[Hashable], rng: np.random.Generator) -> np.nd
 
 def repaired(pairs: Sequence[Pair], partner: np.ndarray) -> list[Pair]:
     """Each candidate with the reference of its partner study."""
-    return [
-        Pair(pair.candidate, pairs[other].reference)
-        for pair, other in zip(pairs, partner.tolist(), strict=True)
-    ]
+    return [Pair(pair.candidate, pairs[other].reference) for pair, other in zip(pairs, partner.tolist(), strict=True)]
 
 
 def shuffled_control(
@@ -92,9 +89,7 @@ def shuffled_control(
     clusters = [pair.reference.cluster for pair in pairs]
     partners = [other_study(clusters, rng) for _ in range(draws)]
     observed = scorer.values(scorer.tally(pairs).sum(axis=0))
-    totals = [
-        scorer.tally(repaired(pairs, partner)).sum(axis=0) for partner in partners if partner is not None
-    ]
+    totals = [scorer.tally(repaired(pairs, partner)).sum(axis=0) for partner in partners if partner is not None]
     if not totals:
         return {}
     values = scorer.values(np.stack(totals))
