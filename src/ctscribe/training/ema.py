@@ -1,4 +1,4 @@
-"""A running average of the weights: what a finished run ships, because it scores better than the last step."""
+"""A running average of the weights: what a finished run ships, as it mostly scores better."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model wears the averaged weights inside the ``with`` block, bit-exactly its own ones after it."""
+        """The model wears the averaged weights inside the ``with`` block, its own again after it."""
         own = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._wear(self.averages)
         try:

@@ -53,8 +53,8 @@ def check_disk(run_dir: Path, needed: int) -> None:
 def _out_of_memory() -> TrainingError:
     return TrainingError(
         "the training step does not fit into memory",
-        hint="halve batch_size and double accumulate (the result is nearly the same), or use precision=bfloat16; "
-        "then run again: it continues from the newest checkpoint",
+        hint="halve batch_size and double accumulate, or use precision=bfloat16, in a new run folder; "
+        "or free memory and run again: it continues from the newest checkpoint",
     )
 
 

@@ -1,9 +1,9 @@
 """The training loop. There is one; stages are data handed to it.
 
 ```
-for stage in stages:                     what learns, with which losses, on which data
-    for step in stage:                   seed(step) -> batches(step) -> forward -> losses -> backward -> AdamW -> EMA
-        every so often:                  metrics, validation, checkpoint
+for stage in stages:                 what learns, with which losses, on which data
+    for step in stage:               seed(step) -> batches -> forward -> losses -> backward -> AdamW -> EMA
+        every so often:              metrics, validation, checkpoint
 ```
 
 The loop knows nothing of CT. It asks three things of its guests: ``model(batch, wants=names) -> outputs``,
@@ -52,6 +52,7 @@ from ctscribe.training.stages import Stage, TrainConfig, check_stages, trainable
 from ctscribe.training.track import Tracker, Window, plot_losses
 
 DataFactory = Callable[[Stage], BatchSource]
+Forward = Callable[[nn.Module, Any, frozenset[str]], Any]
 Validate = Callable[[nn.Module, Stage], Mapping[str, float]]
 
 PATIENCE = 20
@@ -86,6 +87,7 @@ class _Run:
     model: nn.Module
     config: TrainConfig
     losses: Mapping[str, Loss]
+    forward: Forward
     validate: Validate | None
     folder: Path
     tracker: Tracker
@@ -104,6 +106,7 @@ def train(
     run_dir: Path | str,
     *,
     resume: bool = True,
+    forward: Forward | None = None,
     validate: Validate | None = None,
 ) -> TrainResult:
     """Train `model` through all stages; afterwards it holds the last step's weights.
@@ -111,11 +114,12 @@ def train(
     Args:
         model: called as ``model(batch, wants=frozenset_of_loss_names)``; moved to ``config.device``.
         config: stages and everything else that decides the run.
-        data: stage -> ``source(first, stop)``, an iterator over the forward passes numbered first .. stop-1; it
-            must be a function of its arguments only (see `ordered_batches`). Batches with ``.to(device)`` are moved.
+        data: stage -> ``source(first, stop)``, an iterator over the forward passes numbered first .. stop-1,
+            a function of its arguments only (see `ordered_batches`). Batches with ``.to(device)`` are moved.
         losses: by name.
         run_dir: made if needed; see `track` for what it holds.
         resume: continue from the newest whole checkpoint in `run_dir`; False wants an unused folder.
+        forward: ``forward(model, batch, wants)`` where the model is not called the way above.
         validate: ``validate(model, stage) -> scores``, called with the averaged weights in evaluation mode.
 
     Raises:
@@ -138,6 +142,7 @@ def train(
             model=model,
             config=config,
             losses=losses,
+            forward=forward or _call,
             validate=validate,
             folder=folder,
             tracker=tracker,
@@ -240,13 +245,17 @@ def _losses(run: _Run, stage: Stage, batch: Any) -> tuple[Tensor, dict[str, tupl
     if hasattr(batch, "to"):
         batch = batch.to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.config.precision == "bfloat16"):
-        outputs = run.model(batch, wants=frozenset(stage.losses))
+        outputs = run.forward(run.model, batch, frozenset(stage.losses))
     # Outside autocast: losses compute in float32.
     results = {name: run.losses[name](outputs, batch) for name in stage.losses}
     total = torch.zeros((), device=device)
     for name, result in results.items():
         total = total + stage.losses[name] * result.value
     return total, {name: (result.value.item(), result.seen) for name, result in results.items()}
+
+
+def _call(model: nn.Module, batch: Any, wants: frozenset[str]) -> Any:
+    return model(batch, wants=wants)
 
 
 def _clip(optimizer: torch.optim.Optimizer, limit: float) -> float:
@@ -268,9 +277,7 @@ def _next(batches: Iterator[Any], stage: Stage) -> Any:
         ) from None
 
 
-def _no_progress(
-    stage: Stage, step: int, total: float, sums: Mapping[str, tuple[float, int]]
-) -> TrainingError:
+def _no_progress(stage: Stage, step: int, total: float, sums: Mapping[str, tuple[float, int]]) -> TrainingError:
     blind = [name for name, (_, seen) in sums.items() if seen == 0]
     return TrainingError(
         f"stage {stage.name!r}: {PATIENCE} steps in a row changed nothing (step {step + 1})",
@@ -293,9 +300,7 @@ def _validate(run: _Run, stage: Stage) -> None:
     run.tracker.validation(stage, run.step, run.scores)
 
 
-def _save(
-    run: _Run, stage: int, stage_step: int, optimizer: torch.optim.Optimizer | None, window: Window
-) -> None:
+def _save(run: _Run, stage: int, stage_step: int, optimizer: torch.optim.Optimizer | None, window: Window) -> None:
     tensors = {"weights": own_state(run.model, run.unsaved)}
     if run.average is not None:
         tensors["ema"] = run.average.averages

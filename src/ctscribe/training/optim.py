@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from ctscribe.training.stages import Stage, trainable_names
 
 
 def learning_rate(stage: Stage, step: int) -> float:
-    """Learning rate of optimiser step `step` (0-based): a pure function, so that resuming needs no scheduler state."""
+    """Learning rate of optimiser step `step` (0-based): a pure function, so resuming needs no state."""
     if step < stage.warmup:
         return stage.lr * (step + 1) / stage.warmup
     progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
@@ -42,9 +43,8 @@ def build_optimizer(model: nn.Module, stage: Stage, betas: tuple[float, float]) 
         if name in chosen:
             decay = stage.weight_decay if parameter.ndim >= 2 else 0.0
             groups.setdefault((decay, _scale(name, stage.lr_scale)), []).append(parameter)
-    table = [
-        {"params": parameters, "weight_decay": decay, "scale": scale}
-        for (decay, scale), parameters in groups.items()
+    table: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay, "scale": scale} for (decay, scale), parameters in groups.items()
     ]
     devices = {p.device.type for group in table for p in group["params"]}
     return torch.optim.AdamW(table, lr=stage.lr, betas=betas, fused=devices <= {"cpu", "cuda"})
@@ -66,9 +66,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
     }
 
 
-def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
-) -> None:
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` took out, bit for bit."""
     parameters = dict(model.named_parameters())
     for joined, value in tensors.items():

@@ -44,7 +44,7 @@ class EpochOrder:
 
 
 class _Drawn(Dataset):
-    """Reads ``(epoch, index)``; the transforms' generator depends on nothing else, so workers do not matter."""
+    """Reads ``(epoch, index)``; the transforms' generator depends on nothing else, so workers may vary."""
 
     def __init__(self, samples: Samples, transforms: Sequence[Transform], seed: int) -> None:
         self.samples, self.transforms, self.seed = samples, tuple(transforms), seed
@@ -81,17 +81,14 @@ def ordered_batches(
         TrainingError: the dataset is empty.
     """
     if len(samples) == 0:
-        raise TrainingError(
-            "the training data is empty", expected="at least one study", hint="check the split"
-        )
+        raise TrainingError("the training data is empty", expected="at least one study", hint="check the split")
     root = derive_seed(*seed) if isinstance(seed, tuple) else seed
     drawn = _Drawn(samples, transforms, derive_seed(root, "transforms"))
 
     def source(first: int, stop: int) -> Iterator[Any]:
         order = EpochOrder(len(samples), derive_seed(root, "order"))
         keys = (
-            [order.at(position) for position in range(n * batch_size, (n + 1) * batch_size)]
-            for n in range(first, stop)
+            [order.at(position) for position in range(n * batch_size, (n + 1) * batch_size)] for n in range(first, stop)
         )
         # The loader draws a base seed for its workers; a private generator keeps it off the global one.
 

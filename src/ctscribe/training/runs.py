@@ -22,9 +22,7 @@ def open_run(run_dir: Path, config: TrainConfig, *, resume: bool) -> Path:
     """
     used = (run_dir / "metrics.jsonl").exists() or (run_dir / "checkpoints").exists()
     if used and not resume:
-        raise TrainingError(
-            f"{run_dir} already holds a run", hint="choose another folder, or resume to continue it"
-        )
+        raise TrainingError(f"{run_dir} already holds a run", hint="choose another folder, or resume to continue it")
     (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
     _replace(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     save_resolved(config, run_dir / "config.yaml")
@@ -69,9 +67,9 @@ def plain(value: Any) -> Any:
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
-        items = value.items()
+        items = list(value.items())
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        items = ((str(n), item) for n, item in enumerate(value))
+        items = [(str(n), item) for n, item in enumerate(value)]
     else:
         return {prefix: value}
     flat: dict[str, Any] = {}

@@ -4,7 +4,7 @@
 TrainConfig ── seed, precision, clipping, EMA, checkpoints
 └── stages
     ├── Stage("text",   data="text",    losses={"report": 1.0},                  trainable=("language.*",))
-    ├── Stage("detect", data="studies", losses={"presence": 1.0, "dense": 0.5},  trainable=("vision.*", "scene.*"))
+    ├── Stage("detect", data="studies", losses={"presence": 1.0, "dense": 0.5},  trainable=("vision.*",))
     └── Stage("write",  data="studies", losses={"report": 1.0, "presence": 0.5}, trainable=("*",))
 ```
 """
@@ -65,12 +65,13 @@ class TrainConfig:
     Attributes:
         stages: in order.
         seed: the one seed; every random choice is a function of it and of the step.
-        precision: ``"bfloat16"`` runs the forward pass under autocast; weights, losses and updates stay float32.
+        precision: ``"bfloat16"`` runs the forward pass under autocast; weights, losses and updates stay
+            float32.
         clip: largest gradient norm, 0 for none.
         ema: decay of the averaged weights saved beside the raw ones, 0 for none.
         betas: AdamW's.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-        threads: intra-operator threads, None leaves torch's choice. Another number may round sums differently.
+        threads: intra-operator threads, None leaves torch's choice. Another number may round differently.
         log_every: steps between two lines of metrics.jsonl.
         checkpoint_every: steps between two checkpoints; one is also written at the end of each stage.
         keep: newest checkpoints kept on disk.
@@ -99,8 +100,7 @@ class TrainConfig:
 HOUSEKEEPING = frozenset({"log_every", "checkpoint_every", "keep", "validate_every", "threads", "device"})
 """Fields of `TrainConfig` that may change between a run and its resumption.
 
-`log_every` and `validate_every` change which lines are written and `threads` and `device` may change rounding;
-none of them changes what is computed."""
+They change which lines are written and at most how sums are rounded, never what is computed."""
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
@@ -154,8 +154,7 @@ def check_stages(stages: Sequence[Stage], loss_names: Iterable[str]) -> None:
         unknown = sorted(set(stage.losses) - set(known))
         if unknown or not stage.losses:
             raise ConfigError(
-                f"stage {stage.name!r}: "
-                + (f"unknown loss {unknown[0]!r}" if unknown else "no loss is named"),
+                f"stage {stage.name!r}: " + (f"unknown loss {unknown[0]!r}" if unknown else "no loss is named"),
                 expected="one of " + ", ".join(known),
             )
 

@@ -3,7 +3,7 @@
 ```
 run/config.yaml        the resolved configuration
 run/environment.json   versions, machine, git commit
-run/metrics.jsonl      one line per logged step; a function of the configuration only, so equal runs give equal bytes
+run/metrics.jsonl      one line per logged step; holds no time, so equal runs give equal bytes
 run/speed.jsonl        seconds, which no two runs share
 run/tensorboard/       the same numbers, where tensorboard is installed
 run/plots/losses.png   where matplotlib is installed
@@ -13,6 +13,7 @@ run/checkpoints/       see saves.py
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -215,7 +216,7 @@ def trainable_table(model: nn.Module, stage: Stage) -> Table:
 
 def environment() -> dict[str, Any]:
     """Versions and machine, for whoever has to reproduce the run. No host or user name."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in ("ctscribe", "torch", "numpy", "transformers", "safetensors"):
         try:
             versions[name] = metadata.version(name)
@@ -245,12 +246,12 @@ def plot_losses(run_dir: Path) -> Path | None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([r["step"] for r in rows], [r["total"] for r in rows], color="black", label="total (weighted)")
+    positive = all(r["total"] > 0 and min(filter(None, r["losses"].values()), default=1) > 0 for r in rows)
     for name in dict.fromkeys(name for row in rows for name in row["losses"]):
         points = [(r["step"], r["losses"][name]) for r in rows if r["losses"].get(name) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), linewidth=1, label=name)
-    positive = all(y > 0 for line in axes.get_lines() for y in line.get_ydata())
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         if before["stage"] != after["stage"]:
             axes.axvline(before["step"], color="grey", linewidth=0.8, linestyle=":")
     axes.set(xlabel="optimiser step", ylabel="loss", yscale="log" if positive else "linear")

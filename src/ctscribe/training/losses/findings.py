@@ -38,9 +38,7 @@ class PresenceLoss:
         if batch.targets is None:
             return LossValue.nothing(logits)
         weight = torch.tensor(self.positive_weight, device=logits.device)
-        value = F.binary_cross_entropy_with_logits(
-            logits, batch.targets.presence, pos_weight=weight, reduction="none"
-        )
+        value = F.binary_cross_entropy_with_logits(logits, batch.targets.presence, pos_weight=weight, reduction="none")
         return _masked_mean(value, batch.targets.presence_known)
 
 
@@ -74,7 +72,7 @@ class SizeLoss:
 
 
 class AttributesLoss:
-    """Cross-entropy of each attribute's value, averaged over all (study, finding, attribute) that are known."""
+    """Cross-entropy of each attribute's value, over all (study, finding, attribute) that are known."""
 
     def __call__(self, outputs: Any, batch: Any) -> LossValue:
         anchor = outputs.findings.presence
@@ -95,10 +93,10 @@ class AttributesLoss:
 class DenseLoss:
     """Binary cross-entropy per fine token and finding kind: which tokens hold the lesion.
 
-    A lesion fills a few of thousands of tokens, so positives are weighted up to balance the negatives of their
-    kind in the batch (up to `cap`), and easy tokens are turned down by the focal factor (1 - p_true)^gamma
-    (Lin et al., ICCV 2017). A kind that is present without one marked token was not drawn as voxels; it weighs
-    nothing, for "absent everywhere" would be a lie.
+    A lesion fills a few of thousands of tokens, so positives are weighted up to balance the negatives of
+    their kind in the batch (up to `cap`), and easy tokens are turned down by the focal factor
+    (1 - p_true)^gamma (Lin et al., ICCV 2017). A kind that is present without one marked token was not
+    drawn as voxels; it weighs nothing, for "absent everywhere" would be a lie.
 
     Args:
         cap: largest weight of a positive token.

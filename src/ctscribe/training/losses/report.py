@@ -15,8 +15,8 @@ IGNORE = -100
 class ReportLoss:
     """Mean cross-entropy over the labelled tokens.
 
-    ``outputs.text_logits`` (b, l, v) at position i predict ``batch.labels`` (b, l) at position i + 1: labels are
-    aligned with the input ids, as Hugging Face models take them, and the shift is made here.
+    ``outputs.text_logits`` (b, l, v) at position i predict ``batch.labels`` (b, l) at position i + 1: labels
+    are aligned with the input ids, as Hugging Face models take them, and the shift is made here.
 
     Args:
         smoothing: share of probability spread over all tokens.
@@ -35,7 +35,5 @@ class ReportLoss:
         if not seen:
             return LossValue.nothing(logits)
         # Select first: the vocabulary axis is the large one, padding should not be turned into float32.
-        value = F.cross_entropy(
-            logits[:, :-1][chosen].float(), targets[chosen], label_smoothing=self.smoothing
-        )
+        value = F.cross_entropy(logits[:, :-1][chosen].float(), targets[chosen], label_smoothing=self.smoothing)
         return LossValue(value, seen)

@@ -1,0 +1,215 @@
+"""One study as a training sample, and many as a batch.
+
+```
+Sample (numpy, one study)  --transforms(sample, rng)-->  Sample  --Collate-->  StudyBatch (torch)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Int16, UInt8
+from torch import Tensor
+
+from ctscribe import ontology
+from ctscribe.data.targets import Targets, targets_from_findings
+from ctscribe.errors import TrainingError
+from ctscribe.facts import FindingFacts, facts_of
+from ctscribe.report import Finding
+from ctscribe.tensors import RegionMasks, VolumeBatch
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One study on the model's grid.
+
+    Attributes:
+        id: name without any patient identifier.
+        hu: Hounsfield units.
+        spacing: (z, y, x) mm.
+        occupancy: share of each cell that each model region fills, 0 for none to 255 for all.
+        present: False where the region's mask is absent.
+        findings: structured truth, None when there is none.
+        exhaustive: True when a kind that `findings` does not mention is absent.
+        dense: fine tokens that hold lesion voxels, per finding kind; None when lesions were not outlined.
+        valid: False where the grid was padded, None when it was not.
+        text: report to learn to write, None when there is none; `language` is its code.
+    """
+
+    id: str
+    hu: Int16[np.ndarray, "z y x"]
+    spacing: tuple[float, float, float]
+    occupancy: UInt8[np.ndarray, "r gz gy gx"]
+    present: Bool[np.ndarray, " r"]
+    findings: tuple[Finding, ...] | None = None
+    exhaustive: bool = True
+    dense: Bool[np.ndarray, "f t h w"] | None = None
+    valid: Bool[np.ndarray, "z y x"] | None = None
+    text: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyBatch:
+    """What a model is trained on. Text fields are None when no sample has a text, `targets` when none has truth.
+
+    `labels` are aligned with `input_ids`; -100 where nothing is to be learned (prompt, padding, no text).
+    """
+
+    volume: VolumeBatch
+    regions: RegionMasks
+    targets: Targets | None
+    facts: FindingFacts | None
+    input_ids: Int[Tensor, "b l"] | None
+    labels: Int[Tensor, "b l"] | None
+    attention: Int[Tensor, "b l"] | None
+    languages: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> StudyBatch:
+        """The same batch on another device."""
+        return StudyBatch(**{f.name: move(getattr(self, f.name), device) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Reports and their facts without a scan: the language model learns to write before it can see."""
+
+    facts: FindingFacts
+    input_ids: Int[Tensor, "b l"]
+    labels: Int[Tensor, "b l"]
+    attention: Int[Tensor, "b l"]
+    languages: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> TextBatch:
+        """The same batch on another device."""
+        return TextBatch(**{f.name: move(getattr(self, f.name), device) for f in fields(self)})
+
+
+@runtime_checkable
+class ReportCoder(Protocol):
+    """Turns a report into token ids and labels (`language.prompt.ReportTokenizer` does)."""
+
+    pad: int
+
+    def example(self, text: str, language: str, longest: int) -> tuple[list[int], list[int]]: ...
+
+
+class Collate:
+    """Samples -> `StudyBatch`.
+
+    Args:
+        coder: makes tokens of the texts; None for stages that do not write.
+        longest: tokens after which a text is cut.
+    """
+
+    def __init__(self, coder: ReportCoder | None = None, longest: int = 640) -> None:
+        self.coder, self.longest = coder, longest
+
+    def __call__(self, samples: Sequence[Sample]) -> StudyBatch:
+        truths = [s.findings for s in samples]
+        ids, labels, attention = self._tokens(samples)
+        return StudyBatch(
+            volume=_volumes(samples),
+            regions=_regions(samples),
+            targets=_targets(samples),
+            facts=None if all(t is None for t in truths) else facts_of([t or () for t in truths]),
+            input_ids=ids,
+            labels=labels,
+            attention=attention,
+            languages=tuple(s.language or "" for s in samples),
+            ids=tuple(s.id for s in samples),
+        )
+
+    def _tokens(self, samples: Sequence[Sample]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        if self.coder is None or all(s.text is None for s in samples):
+            return None, None, None
+        examples = [
+            ([], []) if s.text is None else self.coder.example(s.text, s.language or "en", self.longest)
+            for s in samples
+        ]
+        return pad_examples(examples, self.coder.pad)
+
+
+class TextCollate:
+    """(findings, text, language) -> `TextBatch`."""
+
+    def __init__(self, coder: ReportCoder, longest: int = 640) -> None:
+        self.coder, self.longest = coder, longest
+
+    def __call__(self, samples: Sequence[tuple[tuple[Finding, ...], str, str]]) -> TextBatch:
+        examples = [self.coder.example(text, language, self.longest) for _, text, language in samples]
+        ids, labels, attention = pad_examples(examples, self.coder.pad)
+        facts = facts_of([findings for findings, _, _ in samples])
+        return TextBatch(facts, ids, labels, attention, tuple(language for _, _, language in samples))
+
+
+def pad_examples(
+    examples: Sequence[tuple[list[int], list[int]]], pad: int
+) -> tuple[Int[Tensor, "b l"], Int[Tensor, "b l"], Int[Tensor, "b l"]]:
+    """(ids, labels) of different lengths -> ids, labels, attention mask, padded on the right."""
+    longest = max(len(ids) for ids, _ in examples)
+    rows = len(examples)
+    ids = torch.full((rows, longest), pad)
+    labels = torch.full((rows, longest), IGNORE)
+    attention = torch.zeros((rows, longest), dtype=torch.long)
+    for row, (tokens, targets) in enumerate(examples):
+        ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        labels[row, : len(targets)] = torch.tensor(targets, dtype=torch.long)
+        # A study without text attends to its first padding token: an empty row would be softmax over nothing.
+        attention[row, : max(1, len(tokens))] = 1
+    return ids, labels, attention
+
+
+def move(value: Any, device: torch.device | str) -> Any:
+    """Tensors and the shared dataclasses of tensors to a device; anything else as it is."""
+    if isinstance(value, Tensor) or hasattr(value, "to"):
+        return value.to(device)
+    if isinstance(value, VolumeBatch | RegionMasks):
+        return type(value)(**{f.name: move(getattr(value, f.name), device) for f in fields(value)})
+    return value
+
+
+def _volumes(samples: Sequence[Sample]) -> VolumeBatch:
+    shapes = {s.hu.shape for s in samples}
+    if len(shapes) > 1:
+        raise TrainingError(
+            "studies of different shapes in one batch",
+            expected="all on the model's grid",
+            got=", ".join(map(str, sorted(shapes))),
+        )
+    valid = None
+    if any(s.valid is not None for s in samples):
+        whole = [np.ones(s.hu.shape, bool) if s.valid is None else s.valid for s in samples]
+        valid = torch.from_numpy(np.stack(whole))
+    return VolumeBatch(
+        hu=torch.from_numpy(np.stack([s.hu for s in samples])).float(),
+        spacing=torch.tensor([s.spacing for s in samples], dtype=torch.float32),
+        valid=valid,
+    )
+
+
+def _regions(samples: Sequence[Sample]) -> RegionMasks:
+    occupancy: Float[Tensor, "b r z y x"] = torch.from_numpy(np.stack([s.occupancy for s in samples])).float()
+    return RegionMasks(
+        occupancy=occupancy / 255,
+        present=torch.from_numpy(np.stack([s.present for s in samples])),
+        names=ontology.model_regions(),
+    )
+
+
+def _targets(samples: Sequence[Sample]) -> Targets | None:
+    if all(s.findings is None for s in samples):
+        return None
+    return targets_from_findings(
+        [s.findings or () for s in samples],
+        exhaustive=[s.exhaustive and s.findings is not None for s in samples],
+        dense=[s.dense for s in samples],
+    )

@@ -1,0 +1,320 @@
+"""Thousands of prepared studies on disk, read without decoding anything: memory-mapped arrays in shards.
+
+```
+store.json                        what every shard holds: shapes, regions, finding kinds
+shard-0000/hu.npy                 int16 (capacity, z, y, x), Hounsfield units
+shard-0000/occupancy.npy          uint8 (capacity, r, gz, gy, gx), 255 = the region fills the cell
+shard-0000/dense.npy              uint8 (capacity, bytes), lesion tokens (f, t, h, w) packed to bits
+shard-0000/studies.jsonl          one line per study: id, spacing, regions present, findings, texts
+```
+
+The line is the commit: it is written, and flushed to the disk, after the arrays. A writer that dies in the middle
+leaves at most a slot without a line, which the next one overwrites. Each writer owns a shard, so several may
+fill one store at once. Arrays are allocated whole but sparse, so that unused capacity takes no space.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from ctscribe import ontology
+from ctscribe.data.batch import Sample
+from ctscribe.errors import TrainingError, UsageError
+from ctscribe.report import Finding
+from ctscribe.report.codec import from_plain, to_plain
+
+FORMAT = 1
+_Findings = tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """Shapes every study of a store shares, and the vocabulary its arrays are ordered by.
+
+    Attributes:
+        shape: voxels (z, y, x).
+        region_grid: cells of the region masks (z, y, x).
+        token_grid: fine tokens (t, h, w) of the lesion flags, None for a store without them.
+    """
+
+    shape: tuple[int, int, int] = (64, 128, 128)
+    region_grid: tuple[int, int, int] = (16, 16, 16)
+    token_grid: tuple[int, int, int] | None = (32, 16, 16)
+    regions: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    @classmethod
+    def current(
+        cls,
+        shape: tuple[int, int, int] = (64, 128, 128),
+        region_grid: tuple[int, int, int] = (16, 16, 16),
+        token_grid: tuple[int, int, int] | None = (32, 16, 16),
+    ) -> StoreLayout:
+        """A layout with today's vocabulary."""
+        return cls(shape, region_grid, token_grid, ontology.model_regions(), tuple(ontology.findings()))
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of one study's packed lesion flags."""
+        cells = 0 if self.token_grid is None else int(np.prod(self.token_grid))
+        return (len(self.kinds) * cells + 7) // 8
+
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+        """Array name -> (shape of one study, type)."""
+        found: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "hu": (self.shape, np.int16),
+            "occupancy": ((len(self.regions), *self.region_grid), np.uint8),
+        }
+        if self.token_grid is not None:
+            found["dense"] = ((self.dense_bytes,), np.uint8)
+        return found
+
+
+class StudyStoreWriter:
+    """Appends studies to one shard of a store; use it in a ``with`` block.
+
+    Args:
+        root: the store's folder, made if needed.
+        layout: must equal that of the store if it exists.
+        shard: number of the shard this writer owns; one writer at a time.
+        capacity: most studies the shard may hold; fixed when the shard is made.
+
+    Raises:
+        TrainingError: another writer holds the shard, or it is full.
+        UsageError: the store has another layout.
+    """
+
+    def __init__(self, root: Path | str, layout: StoreLayout, *, shard: int = 0, capacity: int = 4096) -> None:
+        self.root, self.layout = Path(root), layout
+        self.folder = self.root / f"shard-{shard:04d}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _settle_layout(self.root, layout)
+        self._lock = _take(self.folder)
+        self._arrays = {name: self._open(name, capacity) for name in layout.arrays()}
+        self.rows = _read_rows(self.folder / "studies.jsonl", repair=True)
+        self._lines = (self.folder / "studies.jsonl").open("a", encoding="utf-8")
+
+    def __enter__(self) -> StudyStoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Studies this shard already holds."""
+        return frozenset(row["id"] for row in self.rows)
+
+    def append(self, sample: Sample, **extra: Any) -> None:
+        """Write one study; `extra` are JSON values kept beside it (a phantom's seed, texts by language)."""
+        slot = len(self.rows)
+        if slot >= len(self._arrays["hu"]):
+            raise TrainingError(f"{self.folder.name} is full", got=f"{slot} studies", hint="use another shard")
+        values: dict[str, np.ndarray] = {"hu": sample.hu, "occupancy": sample.occupancy}
+        if self.layout.token_grid is not None:
+            flags = sample.dense if sample.dense is not None else self._nothing()
+            values["dense"] = np.packbits(flags.reshape(-1))
+        for name, value in values.items():
+            expected = self._arrays[name].shape[1:]
+            if value.shape != expected:
+                raise UsageError(f"study {sample.id}: {name}", expected=str(expected), got=str(value.shape))
+            self._arrays[name][slot] = value
+            self._arrays[name].flush()
+        row = {
+            "id": sample.id,
+            "spacing": list(sample.spacing),
+            "present": "".join("1" if there else "0" for there in sample.present),
+            "outlined": sample.dense is not None,
+            "exhaustive": sample.exhaustive,
+            "findings": None if sample.findings is None else to_plain(sample.findings, _Findings),
+            "text": sample.text,
+            "language": sample.language,
+            **({"extra": extra} if extra else {}),
+        }
+        self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+        self.rows.append(row)
+
+    def close(self) -> None:
+        """Give the shard back."""
+        self._lines.close()
+        os.close(self._lock)
+
+    def _nothing(self) -> np.ndarray:
+        assert self.layout.token_grid is not None
+        return np.zeros((len(self.layout.kinds), *self.layout.token_grid), bool)
+
+    def _open(self, name: str, capacity: int) -> np.memmap:
+        path = self.folder / f"{name}.npy"
+        shape, kind = self.layout.arrays()[name]
+        if path.exists():
+            return open_memmap(path, mode="r+")
+        temporary = self.folder / f".{name}.partial.npy"
+        open_memmap(temporary, mode="w+", dtype=kind, shape=(capacity, *shape)).flush()
+        os.replace(temporary, path)
+        return open_memmap(path, mode="r+")
+
+
+class StudyStore:
+    """A map-style dataset over all shards of a store.
+
+    Studies are ordered by id, so the order does not depend on how many writers filled the store.
+
+    Args:
+        root: the store's folder.
+        ids: only these studies.
+
+    Raises:
+        UsageError: there is no store, or it was made with another vocabulary.
+    """
+
+    def __init__(self, root: Path | str, ids: Sequence[str] | None = None) -> None:
+        self.root = Path(root)
+        self.layout = read_layout(self.root)
+        _check_vocabulary(self.root, self.layout)
+        wanted = None if ids is None else set(ids)
+        found: dict[str, tuple[str, int, dict[str, Any]]] = {}
+        for folder in sorted(self.root.glob("shard-*")):
+            for slot, row in enumerate(_read_rows(folder / "studies.jsonl", repair=False)):
+                if wanted is None or row["id"] in wanted:
+                    found.setdefault(row["id"], (folder.name, slot, row))
+        self._places = [found[key] for key in sorted(found)]
+        self._maps: dict[tuple[str, str], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Sample:
+        shard, slot, row = self._places[index]
+        dense = None
+        if row["outlined"] and self.layout.token_grid is not None:
+            shape = (len(self.layout.kinds), *self.layout.token_grid)
+            bits = np.unpackbits(self._array(shard, "dense")[slot], count=int(np.prod(shape)))
+            dense = bits.reshape(shape).view(bool)
+        z, y, x = row["spacing"]
+        return Sample(
+            id=row["id"],
+            hu=np.array(self._array(shard, "hu")[slot]),
+            spacing=(z, y, x),
+            occupancy=np.array(self._array(shard, "occupancy")[slot]),
+            present=np.array([flag == "1" for flag in row["present"]]),
+            findings=self.findings(index),
+            exhaustive=row["exhaustive"],
+            dense=dense,
+            text=row["text"],
+            language=row["language"],
+        )
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """In order of the index."""
+        return tuple(row["id"] for _, _, row in self._places)
+
+    def findings(self, index: int) -> tuple[Finding, ...] | None:
+        """Structured truth of one study, without touching its voxels."""
+        plain = self._places[index][2]["findings"]
+        return None if plain is None else from_plain(_Findings, plain, "findings")
+
+    def extra(self, index: int) -> dict[str, Any]:
+        """What the writer kept beside the study."""
+        return self._places[index][2].get("extra", {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Loader processes open their own maps.
+        return {**self.__dict__, "_maps": {}}
+
+    def _array(self, shard: str, name: str) -> np.ndarray:
+        key = shard, name
+        if key not in self._maps:
+            self._maps[key] = np.load(self.root / shard / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return self._maps[key]
+
+
+def read_layout(root: Path) -> StoreLayout:
+    """The layout of an existing store.
+
+    Raises:
+        UsageError: there is none, or another version of this program wrote it.
+    """
+    try:
+        plain = json.loads((root / "store.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{root} is not a study store",
+            expected="a folder with store.json",
+            hint="fill one with `python -m ctscribe.training.phantoms --out DIR`",
+        ) from error
+    if plain.get("format") != FORMAT:
+        raise UsageError(f"{root}: format of the store", expected=str(FORMAT), got=str(plain.get("format")))
+    return StoreLayout(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()})
+
+
+def _settle_layout(root: Path, layout: StoreLayout) -> None:
+    """Write store.json once; every later writer must agree with it."""
+    path = root / "store.json"
+    temporary = root / f".store.{os.getpid()}.partial"
+    temporary.write_text(json.dumps(asdict(layout), indent=1) + "\n", encoding="utf-8")
+    try:
+        os.link(temporary, path)  # fails where another writer came first
+    except FileExistsError:
+        existing = read_layout(root)
+        if existing != layout:
+            changed = [key for key, value in asdict(layout).items() if asdict(existing)[key] != value]
+            raise UsageError(
+                f"{root} holds studies of another layout ({', '.join(changed)})",
+                hint="fill a new folder, or remove this one",
+            ) from None
+    finally:
+        temporary.unlink()
+
+
+def _check_vocabulary(root: Path, layout: StoreLayout) -> None:
+    now = StoreLayout.current(layout.shape, layout.region_grid, layout.token_grid)
+    for key in ("regions", "kinds"):
+        if getattr(now, key) != getattr(layout, key):
+            raise UsageError(
+                f"{root} was made with another vocabulary of {key}",
+                expected=", ".join(getattr(now, key)),
+                got=", ".join(getattr(layout, key)),
+                hint="make the store again with this version",
+            )
+
+
+def _take(folder: Path) -> int:
+    """Lock a shard for as long as the descriptor is open, also against a crashed owner."""
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise TrainingError(f"another writer is filling {folder}", hint="give each writer its own shard") from None
+    return descriptor
+
+
+def _read_rows(path: Path, *, repair: bool) -> list[dict[str, Any]]:
+    """Whole lines only; with `repair` a half line at the end is cut off."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if repair and len(whole) < len(content):
+        with path.open("r+b") as handle:
+            handle.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
