@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,46 +108,34 @@ def findings() -> str:
 # ---------------------------------------------------------------------------------- the program
 def commands() -> str:
     """Every command with its arguments and options, from the command line itself."""
-    import click
-    import typer.main
+    from typer.main import get_command
 
     from ctscribe.cli import app
 
-    root = typer.main.get_command(app)
-    context = click.Context(root, info_name="ctscribe")
     parts = []
-    for name in root.list_commands(context):
-        command = root.get_command(context, name)
-        inner = click.Context(command, info_name=name, parent=context)
-        usage = " ".join(["ctscribe", name, *command.collect_usage_pieces(inner)])
-        rows = list(_parameters(command, inner))
-        text = inspect.cleandoc(command.help or "").replace("\b", "")
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        with command.make_context(name, [], resilient_parsing=True) as context:
+            usage = " ".join(["ctscribe", name, *command.collect_usage_pieces(context)])
+        text = re.sub(r"[\b\f]", "", inspect.cleandoc(command.help or ""))
         parts.append(f"### `ctscribe {name}`\n\n{text}\n\n```text\n{usage}\n```\n")
+        rows = [_parameter(p) for p in command.params if not getattr(p, "hidden", False)]
         if rows:
             parts.append(table(["argument or option", "meaning", "default"], rows) + "\n")
     return "\n".join(parts)
 
 
-def _parameters(command: Any, context: Any) -> Iterator[list[str]]:
-    for parameter in command.get_params(context):
-        if getattr(parameter, "hidden", False):
-            continue
-        if parameter.param_type_name == "argument":
-            name = f"`{parameter.make_metavar(context)}`"
-        else:
-            names = [*parameter.opts, *parameter.secondary_opts]
-            name = ", ".join(f"`{option}`" for option in names)
-        default = parameter.default
-        shown = (
-            ""
-            if default in (None, (), False) or callable(default)
-            else f"`{getattr(default, 'value', default)}`"
-        )
-        yield [
-            name,
-            " ".join((getattr(parameter, "help", None) or "").split()),
-            shown or ("required" if parameter.required else ""),
-        ]
+def _parameter(parameter: Any) -> list[str]:
+    """One row of a command's table."""
+    if parameter.param_type_name == "argument":
+        name = f"`{parameter.metavar or parameter.name.upper()}`"
+    else:
+        name = ", ".join(f"`{option}`" for option in [*parameter.opts, *parameter.secondary_opts])
+    default = parameter.default
+    if default in (None, (), False) or callable(default):
+        shown = "required" if parameter.required else ""
+    else:
+        shown = f"`{getattr(default, 'value', default)}`"
+    return [name, " ".join((parameter.help or "").split()), shown]
 
 
 def errors() -> str:
@@ -158,21 +146,18 @@ def errors() -> str:
     classes.sort(key=lambda c: (c.exit_code, len(c.__mro__), c.__name__))
     return table(
         ["exit code", "exception", "when"],
-        [
-            [str(c.exit_code), f"`{c.__name__}`", inspect.cleandoc(c.__doc__ or "").split("\n")[0]]
-            for c in classes
-        ],
+        [[str(c.exit_code), f"`{c.__name__}`", inspect.cleandoc(c.__doc__ or "").split("\n")[0]] for c in classes],
     )
 
 
 # ------------------------------------------------------------------------------- configurations
 def config_classes() -> list[type]:
-    """Every dataclass of the package whose name ends in ``Config``, and the dataclasses that these are made of."""
+    """Every dataclass of the package whose name ends in ``Config``, and those that these are made of."""
     import ctscribe
 
     found: dict[str, type] = {}
     for module in pkgutil.walk_packages(ctscribe.__path__, "ctscribe."):
-        if module.name.endswith("__main__"):
+        if module.name.startswith("ctscribe.cli"):
             continue
         for name, member in vars(importlib.import_module(module.name)).items():
             if name.endswith("Config") and inspect.isclass(member) and dataclasses.is_dataclass(member):
@@ -197,7 +182,7 @@ def _collect(cls: Any, found: dict[str, type]) -> None:
 def field_texts(cls: type) -> dict[str, str]:
     """Field name -> what the docstring says about it.
 
-    That is its entry under ``Attributes`` or ``Args``, or else the first sentence that names it in backquotes.
+    That is its entry under ``Attributes`` or ``Args``, or else a sentence that names it in backquotes.
     """
     import docstring_parser
 
