@@ -71,15 +71,18 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 # ------------------------------------------------------------------------------------ ontology
 def regions() -> str:
-    """The region tree, indented."""
+    """The regions, each with the one it lies in and its names, parents first."""
     from ctscribe import ontology
 
-    rows = []
-    for region in ontology.regions().values():
-        depth = len(ontology.ancestors(region.id)) - 1
-        names = [", ".join(region.names[language]) for language in ontology.LANGUAGES]
-        rows.append([f"{'· ' * depth}`{region.id}`", *names, "yes" if region.model else ""])
-    return table(["region", "English", "Chinese", "network token"], rows)
+    rows = [
+        [
+            f"`{region.id}`" + (" ●" if region.model else ""),
+            f"`{region.parent}`" if region.parent else "",
+            *(", ".join(region.names[language]) for language in ontology.LANGUAGES),
+        ]
+        for region in ontology.regions().values()
+    ]
+    return table(["region", "inside", "English", "Chinese"], rows)
 
 
 def findings() -> str:
@@ -93,6 +96,8 @@ def findings() -> str:
         if kind.ct_rate:
             lines.append(f"- CT-RATE label: {kind.ct_rate}")
         lines.append("- regions: " + ", ".join(f"`{region}`" for region in kind.regions))
+        if kind.also:
+            lines.append("- read, never chosen, in: " + ", ".join(f"`{region}`" for region in kind.also))
         for name, values in kind.attributes.items():
             lines.append(f"- {name}: " + ", ".join(f"`{value}`" for value in values))
         if kind.size_mm:

@@ -174,6 +174,20 @@ def test_documented_commands_exist_with_their_options() -> None:
     assert lies == []
 
 
+def test_python_in_the_documents_imports_what_exists() -> None:
+    blocks = [
+        block
+        for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    ]
+    imports = [n for block in blocks for n in ast.walk(ast.parse(block)) if isinstance(n, ast.ImportFrom)]
+    ours = [n for n in imports if (n.module or "").split(".")[0] == "ctscribe"]
+    assert ours
+    for node in ours:
+        module = importlib.import_module(str(node.module))
+        assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
 def test_the_contract_is_documented() -> None:
     listed = {line.split()[1] for page, line in documented_commands() if page == "docs/reference/cli.md"}
     assert listed >= set(COMMANDS)
