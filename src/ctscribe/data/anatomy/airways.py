@@ -17,6 +17,8 @@ dilatation (Mounier-Kuhn) somewhat more; the lower bound lets children and steno
 STEP_MM = 9.0
 """Largest sideways step of the trachea from one slice to the next, plus half the slice spacing."""
 SHORTEST_MM = 25.0
+SHORTEST_AT_EDGE_MM = 12.0
+"""A trachea cut off by the top of the scan may be this short."""
 BRONCHI_ML = 14.0
 """Both main bronchi with the first lobar branches hold less than this; more means a leak into lung."""
 THRESHOLDS_HU = (-700.0, -800.0, -870.0, -920.0, -950.0)
@@ -57,7 +59,7 @@ def find_airways(
     """Find the trachea as the best vertical chain of round air spots, then the main bronchi below it."""
     lumen = air & (hu < LUMEN_HU)
     parts, count = ndimage.label(lumen, structure=grid.IN_PLANE)
-    chain = _trim(_best_chain(_spots(parts, count, spacing, midline), spacing), spacing)
+    chain = _trim(_best_chain(_spots(parts, count, spacing, midline), spacing), spacing, air.shape[0])
     empty = np.zeros_like(air)
     if not chain:
         return Airways(empty, empty, empty, None, False)
@@ -85,7 +87,7 @@ def _spots(parts: np.ndarray, count: int, spacing: grid.Spacing, midline: float)
         high, wide = (ys.stop - ys.start) * spacing[1], (xs.stop - xs.start) * spacing[2]
         y, x = (ys.start + ys.stop - 1) / 2, (xs.start + xs.stop - 1) / 2
         full = area[label] / (high * wide)
-        if max(high, wide) / min(high, wide) < 2.2 and full > 0.5 and abs(x - midline) * spacing[2] < 60:
+        if max(high, wide) / min(high, wide) < 3.0 and full > 0.45 and abs(x - midline) * spacing[2] < 60:
             found.setdefault(zs.start, []).append(_Spot(zs.start, y, x, float(area[label]), int(label)))
     return found
 
@@ -114,9 +116,10 @@ def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing) -> list[_S
     return chain[::-1]
 
 
-def _trim(chain: list[_Spot], spacing: grid.Spacing) -> list[_Spot]:
+def _trim(chain: list[_Spot], spacing: grid.Spacing, top: int) -> list[_Spot]:
     """Cut the chain where it turns into one main bronchus: it leaves the line of the trachea, or halves."""
-    if not chain or (chain[0].z - chain[-1].z + 1) * spacing[0] < SHORTEST_MM:
+    shortest = SHORTEST_MM if chain and chain[0].z < top - 1 else SHORTEST_AT_EDGE_MM
+    if not chain or (chain[0].z - chain[-1].z + 1) * spacing[0] < shortest:
         return []
     for i in range(3, len(chain)):
         recent = chain[max(0, i - max(4, round(40 / spacing[0]))) : i]
@@ -127,9 +130,7 @@ def _trim(chain: list[_Spot], spacing: grid.Spacing) -> list[_Spot]:
     return chain
 
 
-def _paint(
-    chain: list[_Spot], parts: np.ndarray, air: Bool[np.ndarray, "z y x"]
-) -> Bool[np.ndarray, "z y x"]:
+def _paint(chain: list[_Spot], parts: np.ndarray, air: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
     """The spots with one voxel more of air around them (the partial volume at the wall)."""
     out = np.zeros_like(air)
     for spot in chain:

@@ -34,7 +34,8 @@ def find_body(hu: Float[np.ndarray, "z y x"], spacing: grid.Spacing) -> Body:
     """Split the image into body, air inside the body, and everything else.
 
     Air counts as outside when, in its own axial slice, it reaches a side of the image and is room air.
-    Lung cut off by a narrow field of view reaches the side too, but it is not as empty as room air.
+    Lung cut off by a narrow field of view reaches the side too, but it is not as empty as room air and lies within
+    the convex hull of the tissue around it; air under the table does not.
     """
     solid = _solid(hu, spacing)
     parts, count = ndimage.label(~solid, structure=grid.IN_PLANE)
@@ -45,7 +46,8 @@ def find_body(hu: Float[np.ndarray, "z y x"], spacing: grid.Spacing) -> Body:
     for edge in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):
         at_side[np.unique(edge)] = True
     air = np.maximum(size - dense, 1)
-    outside = at_side & ((empty / air > 0.5) | (dense > 0.5 * size))
+    held = np.bincount(parts.ravel(), weights=grid.hull_slices(solid).ravel(), minlength=count + 1)
+    outside = at_side & ((empty / air > 0.5) | (dense > 0.5 * size) | ((held < 0.5 * size) & (empty > 0.2 * air)))
     outside[0] = False
     whole = ~outside[parts]
     inner_air = whole & ~solid & (hu < AIR_HU)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
-from skimage.draw import polygon
 
 from ctscribe.data.anatomy import grid
 
@@ -14,7 +12,11 @@ RIB_REACH_MM = 18.0
 """How far outside the hull of the aerated lungs a rib may lie and still stretch the hull."""
 WALL_MM = 10.0
 """The chest wall is nowhere thinner than this (skin, fat, intercostal muscle)."""
-DEFICIENT = 0.35
+HEART_RIGHT_MM, HEART_LEFT_MM = 45.0, 85.0
+"""Between these distances from the midline the heart, not the diaphragm, may lie under the lung."""
+LEFT_LOWER_MM = 15.0
+"""The left dome of the diaphragm is usually one to two centimetres lower than the right."""
+DEFICIENT = 0.1
 """A lung whose cross-section is below this share of the other one is mirrored to find the cavity."""
 
 
@@ -33,10 +35,10 @@ def find_cavity(
     midline. From the widest slice downwards the hull never shrinks: there the lung is only a rim around the liver.
     """
     lungs = _mirrored(right, left, midline, spacing)
-    hull = _hulls(lungs)
+    hull = grid.hull_slices(lungs)
     far = (1e3, spacing[1], spacing[2])
     ribs = bone & grid.dilate(hull, RIB_REACH_MM, far) & ~hull
-    inner = grid.erode(_hulls(lungs | ribs), 5.0, far)
+    inner = grid.erode(grid.hull_slices(lungs | ribs), 5.0, far)
     hull = (hull | inner) & body
     inside = grid.erode(body, WALL_MM, far)
     areas = hull.sum(axis=(1, 2))
@@ -65,39 +67,32 @@ def _mirrored(
     return out
 
 
-def _hulls(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
-    """Convex hull of every axial slice; only the ends of each row are handed to Qhull."""
-    out = mask.copy()
-    for z in np.flatnonzero(mask.any(axis=(1, 2))):
-        rows = np.flatnonzero(mask[z].any(axis=1))
-        first = mask[z, rows].argmax(axis=1)
-        last = mask.shape[2] - 1 - mask[z, rows, ::-1].argmax(axis=1)
-        points = np.concatenate([np.stack([rows, first], 1), np.stack([rows, last], 1)])
-        try:
-            corners = points[ConvexHull(points).vertices]
-        except QhullError:  # fewer than three points that are not on one line: the slice is its own hull
-            continue
-        ys, xs = polygon(corners[:, 0], corners[:, 1], mask.shape[1:])
-        out[z, ys, xs] = True
-    return out
-
-
 def diaphragm_height(
-    lungs: Bool[np.ndarray, "z y x"], cavity: Bool[np.ndarray, "z y x"], spacing: grid.Spacing
+    lungs: Bool[np.ndarray, "z y x"], midline: Float[np.ndarray, " z"], spacing: grid.Spacing
 ) -> Float[np.ndarray, "y x"]:
-    """Slice index of the lowest lung voxel for each column of the cavity, filled in smoothly between the lungs.
+    """Slice index of the diaphragm for each column: the lowest lung voxel, filled in smoothly between the lungs.
 
-    The heart rests on the diaphragm between the two domes, so their neighbourhood gives its height.
+    Over the heart the lowest lung voxel is the heart's upper surface, not the diaphragm: near the midline columns
+    above the level of the domes do not count, and the domes beside them give the height.
     """
     held = lungs.any(axis=0)
     bottom = np.where(held, lungs.argmax(axis=0), 0).astype(np.float32)
     if not held.any():
         return bottom
+    x = (np.arange(lungs.shape[2]) - float(np.median(midline))) * spacing[2]
+    right, left = bottom[:, x < -HEART_RIGHT_MM], bottom[:, x > HEART_LEFT_MM]
+    levels = [
+        float(np.quantile(side[side > 0], 0.95)) + step / spacing[0]
+        for side, step in ((right, 0.0), (left, LEFT_LOWER_MM))
+        if (side > 0).sum() > 10
+    ]
+    if levels:
+        core = ((x > -HEART_RIGHT_MM) & (x < HEART_LEFT_MM))[None, :]
+        held = held & ~(core & (bottom > min(levels)))
     filled, weight = np.zeros_like(bottom), np.zeros_like(bottom)
     for sigma_mm, trust in ((12.0, 1.0), (40.0, 1e-3), (120.0, 1e-6)):
         sigma = [sigma_mm / s for s in spacing[1:]]
-        share = ndimage.gaussian_filter(held.astype(np.float32), sigma)
         filled += trust * ndimage.gaussian_filter(bottom * held, sigma)
-        weight += trust * share
+        weight += trust * ndimage.gaussian_filter(held.astype(np.float32), sigma)
     smooth = filled / np.maximum(weight, 1e-12)
     return np.where(held, bottom, smooth).astype(np.float32)

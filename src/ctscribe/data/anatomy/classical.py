@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
 
 from ctscribe import ontology
 from ctscribe.data.anatomy import cavity as cavity_
@@ -32,7 +33,7 @@ WORKING_MM = 2.5
 COARSE_MM = 5.5
 PLEURA_MM = 4.0
 DIAPHRAGM_MM = 6.0
-FLUID_HU = 25.0
+FLUID_HU = 20.0
 """Unaerated tissue whose smoothed density is below this is taken for fluid (effusions 0 to 20 HU; atelectasis and
 consolidation 30 HU and more)."""
 
@@ -87,7 +88,7 @@ def _work(volume: Volume, factors: tuple[int, int, int]) -> _Working:
     hu = np.clip(grid.block_mean(volume.hu, factors), -1024.0, 3071.0)
     spacing: grid.Spacing = tuple(s * f for s, f in zip(volume.spacing, factors, strict=True))  # type: ignore[assignment]
     body = find_body(hu, spacing)
-    line = _spine_line(hu, body.solid, spacing)
+    line = _spine_line(hu, body, spacing)
     midline = line[:, 1] if line is not None else _centre_line(body.whole)
     airways = find_airways(hu, body.inner_air, spacing, float(np.median(midline)))
     air = body.inner_air & ~grid.dilate(airways.all, max(spacing[1:]), (1e3, spacing[1], spacing[2]))
@@ -95,13 +96,12 @@ def _work(volume: Volume, factors: tuple[int, int, int]) -> _Working:
     return _Working(hu, spacing, body, airways, lungs, line, midline)
 
 
-def _spine_line(
-    hu: Float[np.ndarray, "z y x"], solid: Bool[np.ndarray, "z y x"], spacing: grid.Spacing
-) -> Float[np.ndarray, "z 2"] | None:
+def _spine_line(hu: Float[np.ndarray, "z y x"], body: Body, spacing: grid.Spacing) -> Float[np.ndarray, "z 2"] | None:
     """`skeleton.spine_line`, searched on the coarse grid."""
     factors = grid.block_factors(spacing, COARSE_MM)
     coarse: grid.Spacing = tuple(s * f for s, f in zip(spacing, factors, strict=True))  # type: ignore[assignment]
-    line = skeleton.spine_line(grid.block_mean(hu, factors), grid.block_mean(solid, factors) > 0.5, coarse)
+    solid, air = (grid.block_mean(m, factors) > 0.5 for m in (body.solid, body.inner_air))
+    line = skeleton.spine_line(grid.block_mean(hu, factors), solid, air, coarse)
     if line is None:
         return None
     fine = np.arange(hu.shape[0])
@@ -152,16 +152,18 @@ def _coarse_regions(work: _Working) -> tuple[UInt8[np.ndarray, "z y x"], dict[st
     spine = skeleton.spine_mask(hu, marks.spine if work.spine_line is not None else None, spacing, lungs)
     bone = (hu > skeleton.BONE_HU) & body & ~spine
     cavity = cavity_.find_cavity(right, left, bone, body, midline, spacing)
-    floor = cavity_.diaphragm_height(lungs, cavity, spacing)
+    floor = cavity_.diaphragm_height(lungs, midline, spacing)
     z = np.arange(hu.shape[0])[:, None, None]
     base = int(np.flatnonzero(lungs.any(axis=(1, 2)))[0])
     apex = int(np.flatnonzero(lungs.any(axis=(1, 2)))[-1])
     below = z < floor[None]
     middle = cavity & ~lungs & ~below & ~spine & (z <= apex)
+    ahead = np.arange(hu.shape[1])[None, :, None] < marks.spine[:, 0, None, None] + 5.0 / spacing[1]
+    middle &= ahead | _lateral_of(marks, hu.shape, spacing, 40.0)
     lateral = middle & ~_mediastinal_zone(marks, hu.shape, spacing)
     middle &= ~lateral
-    smooth_hu = hu
     lateral = grid.open_(lateral & (hu > -300), 6.0, spacing)
+    smooth_hu = _mean_within(hu, lateral, [10.0 / s for s in spacing])
     labels = np.zeros(hu.shape, dtype=np.uint8)
     labels[body & (z >= base) & (z <= apex)] = VALUE["chest_wall"]
     labels[body & ((z < base) | (cavity & below))] = VALUE["upper_abdomen"]
@@ -180,6 +182,14 @@ def _coarse_regions(work: _Working) -> tuple[UInt8[np.ndarray, "z y x"], dict[st
     thyroid = mediastinum.thyroid_box(body & (hu > -150), down(work.airways.trachea), apex + 1, spacing)
     labels[thyroid] = VALUE["thyroid"]
     return np.ascontiguousarray(grid.repeat_to(labels, factors, work.hu.shape)), extra
+
+
+def _mean_within(
+    hu: Float[np.ndarray, "z y x"], mask: Bool[np.ndarray, "z y x"], sigma: list[float]
+) -> Float[np.ndarray, "z y x"]:
+    """Gaussian mean that looks at the mask only."""
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+    return ndimage.gaussian_filter(hu * mask, sigma) / np.maximum(weight, 1e-6)
 
 
 def _landmarks(work: _Working, scale: np.ndarray, shape: tuple[int, ...]) -> mediastinum.Landmarks:
@@ -214,11 +224,19 @@ def _mediastinal_zone(
     return np.broadcast_to(inside[:, None, :], shape)
 
 
+def _lateral_of(
+    marks: mediastinum.Landmarks, shape: tuple[int, ...], spacing: grid.Spacing, distance_mm: float
+) -> Bool[np.ndarray, "z 1 x"]:
+    """Farther than ``distance_mm`` sideways from the spine."""
+    x = (np.arange(shape[2])[None, :] - marks.spine[:, 1, None]) * spacing[2]
+    return (np.abs(x) > distance_mm)[:, None, :]
+
+
 def _paint_wall(labels: UInt8[np.ndarray, "z y x"], work: _Working) -> None:
     """Ribs and pleura, where the coarse map says chest wall or abdomen."""
     lungs = work.lungs
     wall = labels == VALUE["chest_wall"]
-    near = grid.dilate(lungs.both, 30.0, (1e3, *work.spacing[1:]))
+    near = grid.dilate(lungs.both, 16.0, (1e3, *work.spacing[1:]))
     labels[wall & near & (work.hu > skeleton.BONE_HU)] = VALUE["ribs"]
     soft = (labels == VALUE["chest_wall"]) | ((labels == 0) & work.body.whole)
     for side, mask in (("right", lungs.right), ("left", lungs.left)):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from skimage.draw import polygon
 
 Spacing = tuple[float, float, float]
 IN_PLANE = np.array([[[0, 0, 0]] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3], dtype=bool)
@@ -21,9 +23,7 @@ def block_factors(spacing: Spacing, target_mm: float) -> tuple[int, int, int]:
     return z, y, x
 
 
-def block_mean(
-    array: Shaped[np.ndarray, "z y x"], factors: tuple[int, int, int]
-) -> Float[np.ndarray, "c h w"]:
+def block_mean(array: Shaped[np.ndarray, "z y x"], factors: tuple[int, int, int]) -> Float[np.ndarray, "c h w"]:
     """Average over blocks; a last incomplete block repeats the edge voxel."""
     if factors == (1, 1, 1):
         return array.astype(np.float32)
@@ -94,14 +94,25 @@ def open_(mask: Bool[np.ndarray, "z y x"], radius_mm: float, spacing: Spacing) -
     return dilate(erode(mask, radius_mm, spacing), radius_mm, spacing) & mask
 
 
-def fill_slices(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
-    """Fill holes of each axial slice."""
+def fill_slices(mask: Bool[np.ndarray, "z y x"], largest: float) -> Bool[np.ndarray, "z y x"]:
+    """Fill holes of each axial slice that have at most ``largest`` voxels, and holes closed on all sides."""
     parts, count = ndimage.label(~mask, structure=IN_PLANE)
     outside = np.zeros(count + 1, dtype=bool)
     for edge in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):
         outside[np.unique(edge)] = True
+    outside |= np.bincount(parts.ravel(), minlength=count + 1) > largest
     outside[0] = False
-    return ~outside[parts]
+    return ~_reaching_border(outside[parts])
+
+
+def _reaching_border(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
+    """The connected parts that reach a border of the volume."""
+    parts, count = ndimage.label(mask)
+    reaching = np.zeros(count + 1, dtype=bool)
+    for axis in range(3):
+        reaching[np.unique(np.take(parts, [0, -1], axis=axis))] = True
+    reaching[0] = False
+    return reaching[parts]
 
 
 def largest(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
@@ -125,3 +136,20 @@ def grow_labels(
             break
         labels = np.where(open_cells, ndimage.maximum_filter(labels, size=3), labels)
     return labels
+
+
+def hull_slices(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
+    """Convex hull of every axial slice; only the ends of each row are handed to Qhull."""
+    out = mask.copy()
+    for z in np.flatnonzero(mask.any(axis=(1, 2))):
+        rows = np.flatnonzero(mask[z].any(axis=1))
+        first = mask[z, rows].argmax(axis=1)
+        last = mask.shape[2] - 1 - mask[z, rows, ::-1].argmax(axis=1)
+        points = np.concatenate([np.stack([rows, first], 1), np.stack([rows, last], 1)])
+        try:
+            corners = points[ConvexHull(points).vertices]
+        except QhullError:  # fewer than three points that are not on one line: the slice is its own hull
+            continue
+        ys, xs = polygon(corners[:, 0], corners[:, 1], mask.shape[1:])
+        out[z, ys, xs] = True
+    return out

@@ -15,6 +15,11 @@ SMALLEST_ML = 25.0
 GAS_HU = -940.0
 BOTH_SIDES = 0.17
 """A piece with at least this share on each side of the midline is two lungs in one."""
+REGROWTH = 5
+"""Rounds of regrowth beyond the erosion: thin parts of the lung (apex, lingula, recess) lie far from any seed."""
+HOLE_MM2 = 500.0
+"""A hole in a slice of the lung up to this area is a vessel or nodule; larger ones may be the dome of the liver
+and are filled only when lung surrounds them on all sides."""
 CLOSING_MM = 9.0
 """Vessels and nodules at the lung surface narrower than about 18 mm are closed over."""
 
@@ -50,7 +55,7 @@ def find_lungs(
     """
     seeds, rounds = _seeds(air, spacing, midline)
     sides = _judge(hu, seeds, spacing, midline)
-    sorted_air = grid.grow_labels(sides[seeds], air, rounds + 1)
+    sorted_air = grid.grow_labels(sides[seeds], air, 2 * rounds + REGROWTH)
     right, left = sorted_air == 1, sorted_air == 2
     right_full = _complete(right, spacing) & ~left
     left_full = _complete(left, spacing) & ~right & ~right_full
@@ -68,9 +73,7 @@ def _seeds(
             core = grid.erode(core, max(spacing[1:]) if rounds > 1 else max(spacing), spacing)
         parts, count = ndimage.label(core)
         size = np.bincount(parts.ravel(), minlength=count + 1)
-        on_left = np.bincount(
-            parts.ravel(), weights=_left_of(midline, air.shape).ravel(), minlength=count + 1
-        )
+        on_left = np.bincount(parts.ravel(), weights=_left_of(midline, air.shape).ravel(), minlength=count + 1)
         share = np.minimum(on_left, size - on_left) / np.maximum(size, 1)
         big = size > smallest
         big[0] = False
@@ -104,7 +107,7 @@ def _judge(
     flat = parts.ravel()
     size = np.bincount(flat, minlength=count + 1).astype(float)
     size[0] = 0
-    verdict = np.zeros(count + 1, dtype=np.int32)
+    verdict = np.zeros(count + 1, dtype=np.uint8)
     if not size.any():
         return verdict
     safe = np.maximum(size, 1)
@@ -119,7 +122,7 @@ def _judge(
         below = height[piece] < height[main] - 0.35 * half
         if piece != main and gas[piece] > 0.5 and below:
             verdict[piece] = 3
-        elif size[piece] * np.prod(spacing) / 1000 >= SMALLEST_ML / 10 and not _stray(
+        elif size[piece] * np.prod(spacing) / 1000 >= SMALLEST_ML / 20 and not _stray(
             piece, main, height, size, gas, half
         ):
             verdict[piece] = 2 if on_left[piece] > 0.5 else 1
@@ -127,11 +130,13 @@ def _judge(
 
 
 def _stray(piece: int, main: int, height: np.ndarray, size: np.ndarray, gas: np.ndarray, half: float) -> bool:
-    """Small pieces well below or above the main lung, or empty ones of small size, are not lung."""
+    """Small pieces beyond the ends of the main lung, or empty ones in its lower half, are not lung (bullae are high)."""
     if piece == main:
         return False
-    far = abs(height[piece] - height[main]) > 1.15 * half
-    return bool(size[piece] < 0.05 * size[main] and (far or gas[piece] > 0.6))
+    rise = height[piece] - height[main]
+    far = rise < -1.3 * half or (rise > 1.5 * half and gas[piece] > 0.5)
+    low = height[piece] < height[main]
+    return bool(size[piece] < 0.05 * size[main] and (far or (gas[piece] > 0.6 and low)))
 
 
 def _complete(side: Bool[np.ndarray, "z y x"], spacing: grid.Spacing) -> Bool[np.ndarray, "z y x"]:
@@ -139,7 +144,8 @@ def _complete(side: Bool[np.ndarray, "z y x"], spacing: grid.Spacing) -> Bool[np
     if not side.any():
         return side
     box = _box(side, [round(CLOSING_MM / s) + 1 for s in spacing])
-    part = grid.fill_slices(grid.close(side[box], CLOSING_MM, spacing))
+    hole = HOLE_MM2 / (spacing[1] * spacing[2])
+    part = grid.fill_slices(grid.close(side[box], CLOSING_MM, spacing), hole)
     out = np.zeros_like(side)
     out[box] = part
     return out
@@ -150,7 +156,5 @@ def _box(mask: Bool[np.ndarray, "z y x"], margin: list[int]) -> tuple[slice, ...
     slices = []
     for axis in range(3):
         held = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        slices.append(
-            slice(max(0, held[0] - margin[axis]), min(mask.shape[axis], held[-1] + margin[axis] + 1))
-        )
+        slices.append(slice(max(0, held[0] - margin[axis]), min(mask.shape[axis], held[-1] + margin[axis] + 1)))
     return tuple(slices)

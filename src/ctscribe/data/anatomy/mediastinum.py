@@ -57,9 +57,7 @@ def descending_aorta(
     """A tube of 13 mm radius at the densest round spot in front and left of the spine, below the arch."""
     frame = _Frame(hu.shape, spacing, marks)
     weight = tissue * np.clip(hu + 50.0, 0.0, 350.0) / 100.0
-    spot = ndimage.gaussian_filter(
-        weight.astype(np.float32), [8 / spacing[0], 7 / spacing[1], 7 / spacing[2]]
-    )
+    spot = ndimage.gaussian_filter(weight.astype(np.float32), [8 / spacing[0], 7 / spacing[1], 7 / spacing[2]])
     prior = ((frame.sx - 18.0) / 16.0) ** 2 + ((frame.sy + 30.0) / 16.0) ** 2
     score = (spot * np.exp(-prior / 2)).reshape(hu.shape[0], -1)
     y, x = np.unravel_index(score.argmax(axis=1), hu.shape[1:])

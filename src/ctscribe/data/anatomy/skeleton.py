@@ -10,34 +10,41 @@ from ctscribe.data.anatomy import grid
 
 BONE_HU = 150.0
 """Trabecular bone at the averaged working resolution; cortical bone is well above."""
+BACKWARD_MM = 60.0
+"""Bone counts e times as much when it lies this much farther back, so that the spine outweighs an enhanced heart."""
+BEHIND_MM = 40.0
+"""The vertebral column's centre is not farther than this in front of the backs of the lungs."""
 
 
 def spine_line(
-    hu: Float[np.ndarray, "z y x"], solid: Bool[np.ndarray, "z y x"], spacing: grid.Spacing
+    hu: Float[np.ndarray, "z y x"],
+    solid: Bool[np.ndarray, "z y x"],
+    air: Bool[np.ndarray, "z y x"],
+    spacing: grid.Spacing,
 ) -> Float[np.ndarray, "z 2"] | None:
     """Centre (y, x) of the vertebral column for each slice, None when no bone column is seen.
 
-    The column is the most posterior of the strong maxima of the bone density smoothed over some centimetres:
-    a contrast-filled aorta is a strong column too, but lies in front of it.
+    The column is the maximum of the bone density, smoothed over some centimetres and weighted towards the back:
+    a contrast-filled heart or aorta is strong too, but lies in front of it. ``air`` is the air inside the body: the
+    spine lies between the backs of the lungs.
     """
-    bone = np.clip(hu, 100.0, 500.0) - 100.0
+    bone = np.clip(hu, 100.0, 350.0) - 100.0
     bone[~solid] = 0
     sigma = [12.0 / s for s in spacing]
     sigma[0] = 18.0 / spacing[0]
     density = ndimage.gaussian_filter(bone, sigma, mode="nearest", truncate=2.5)
     whole = density.mean(axis=0)
-    if whole.max() < 5.0:
+    rows = np.flatnonzero(air.any(axis=(0, 2)))
+    front = 0
+    if rows.size:
+        share = np.cumsum(air.sum(axis=(0, 2))) / air.sum()
+        front = max(0, int(np.searchsorted(share, 0.95)) - round(BEHIND_MM / spacing[1]))
+    if whole[front:].max() < 5.0:
         return None
-    start = _posterior_peak(whole, spacing)
-    return _follow(density, start, spacing)
-
-
-def _posterior_peak(density: Float[np.ndarray, "y x"], spacing: grid.Spacing) -> tuple[int, int]:
-    size = [max(3, 2 * round(15 / s) + 1) for s in spacing[1:]]
-    peaks = (density == ndimage.maximum_filter(density, size=size)) & (density > 0.5 * density.max())
-    ys, xs = np.nonzero(peaks)
-    best = int(np.argmax(ys * spacing[1] / 60.0 + density[ys, xs] / density.max()))
-    return int(ys[best]), int(xs[best])
+    density *= np.exp(np.arange(hu.shape[1], dtype=np.float32) * spacing[1] / BACKWARD_MM)[None, :, None]
+    whole = density[:, front:].mean(axis=0)
+    y, x = np.unravel_index(int(whole.argmax()), whole.shape)
+    return _follow(density, (int(y) + front, int(x)), spacing)
 
 
 def _follow(
@@ -47,7 +54,7 @@ def _follow(
     depth, height, width = density.shape
     line = np.zeros((depth, 2))
     reach = [max(1, round((4.0 + spacing[0]) / s)) for s in spacing[1:]]
-    wide = [max(2, round(25.0 / s)) for s in spacing[1:]]
+    wide = [max(2, round(12.0 / s)) for s in spacing[1:]]
     for sequence in (range(depth // 2, depth), range(depth // 2, -1, -1)):
         y, x = start
         for i, z in enumerate(sequence):
