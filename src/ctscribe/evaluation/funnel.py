@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ctscribe import ontology
 from ctscribe.evaluation.record import Pair
@@ -48,8 +47,10 @@ def sides(finding: Finding) -> frozenset[str]:
 
 
 def lobes(finding: Finding) -> frozenset[str]:
-    """Lobes the finding names."""
-    return frozenset(region for region in finding.regions if region.endswith("_lobe"))
+    """Lobes the finding names, itself or by a segment of them."""
+    known = ontology.regions()
+    places = {place for region in finding.regions for place in ontology.ancestors(region)}
+    return frozenset(place for place in places if known[place].level == "lobe")
 
 
 def size_agrees(reference_mm: float, candidate_mm: float) -> bool:
@@ -89,6 +90,8 @@ def matched(pair: Pair) -> list[tuple[Finding, Finding | None]]:
     when the candidate reports fewer of that kind are not matched: two nodules and one nodule is one nodule
     missed.
     """
+    from scipy.optimize import linear_sum_assignment  # a third of a second to import
+
     wanted = [f for f in pair.reference.findings if f.status == "present"]
     offered = [f for f in pair.candidate.findings if f.status == "present"]
     answers: dict[int, Finding] = {}

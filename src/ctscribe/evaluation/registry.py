@@ -1,0 +1,30 @@
+"""Every metric, in the order of the scorecard. A new one is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ctscribe.evaluation.bleu import Bleu
+from ctscribe.evaluation.cider import Cider
+from ctscribe.evaluation.crg import Crg
+from ctscribe.evaluation.faithfulness import Faithfulness
+from ctscribe.evaluation.funnel import Funnel
+from ctscribe.evaluation.labels import Labels
+from ctscribe.evaluation.rouge import RougeL
+from ctscribe.evaluation.scorer import Scorer
+
+SCORERS: tuple[Callable[[], Scorer], ...] = (
+    Crg,
+    lambda: Labels("ct_rate"),
+    lambda: Labels("ontology"),
+    Faithfulness,
+    Funnel,
+    Bleu,
+    RougeL,
+    Cider,
+)
+
+
+def default_scorers() -> tuple[Scorer, ...]:
+    """One fresh scorer of each kind."""
+    return tuple(build() for build in SCORERS)
