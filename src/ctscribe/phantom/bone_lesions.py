@@ -1,0 +1,195 @@
+"""Bones, thyroid, liver and adrenals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .canvas import Array
+from .scene import Mark, Scene, lighten, lump, mark, pick, solid
+
+
+def rib_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A gap with a step, a collar of callus or blood around it that bulges inwards."""
+    kind = "rib_fracture"
+    number = pick(rng, kind, "number", (0.5, 0.5))
+    lines = [
+        line for name, line in scene.canvas.landmarks.get("ribs", []) if int(name.split()[-1]) in range(3, 11)
+    ]
+    if not lines:
+        return []
+    canvas = scene.canvas
+    count = 1 if number == "single" else int(rng.integers(2, 5))
+    marks: list[Mark] = []
+    first = int(rng.integers(0, len(lines)))
+    healing = rng.random() < 0.5
+    for k in range(count):
+        line = lines[(first + 2 * k) % len(lines)]
+        at = int(rng.uniform(0.35, 0.75) * len(line))
+        centre = line[at]
+        if not np.all((canvas.index(centre)[0] > 1) & (canvas.index(centre)[0] < np.array(canvas.shape) - 2)):
+            continue
+        tangent = line[min(at + 2, len(line) - 1)] - line[max(at - 2, 0)]
+        tangent /= max(float(np.linalg.norm(tangent)), 1e-6)
+        marks += _break(scene, rng, centre, tangent, healing)
+    for m in marks:
+        m.attributes["number"] = "single" if len(marks) == 1 else "multiple"
+    return marks
+
+
+def _break(
+    scene: Scene, rng: np.random.Generator, centre: Array, tangent: Array, healing: bool
+) -> list[Mark]:
+    canvas = scene.canvas
+    collar, around = solid(canvas, centre, 14.0, lump(rng, (11.5, 9.5, 9.5), 0.12))
+    if healing:
+        lighten(canvas, collar, around, 330.0)
+    else:
+        bone = canvas.hu[collar] > 180
+        canvas.paint(collar, around * ~bone, 48.0)
+    a, b, c = tangent.tolist()
+
+    def gap(x: Array, y: Array, z: Array) -> Array:
+        along = a * x + b * y + c * z
+        across = np.sqrt(np.maximum(x * x + y * y + z * z - along * along, 0))
+        return np.maximum(np.abs(along) - 3.2, across - 9.0)
+
+    box, cut = solid(canvas, centre, 10.0, gap)
+    canvas.paint(box, cut, 55.0)
+    outward = np.array([tangent[1], -tangent[0], 0.0])
+    outward /= max(float(np.linalg.norm(outward)), 1e-6)
+    step = centre + tangent * 7.0 + outward * rng.choice([-1.0, 1.0]) * 6.0
+    piece, fragment = solid(canvas, step, 8.0, lump(rng, (6.0, 3.4, 3.4), 0.1))
+    lighten(canvas, piece, fragment, 750.0)
+    return mark(scene, "rib_fracture", collar, around, ("ribs",))
+
+
+def vertebral_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Drawn with the spine; here only found again."""
+    marks: list[Mark] = []
+    canvas = scene.canvas
+    for number in scene.plan.wedges if scene.plan is not None else {}:
+        _, centre, half, width = canvas.landmarks["vertebrae"][number]  # type: ignore[index]
+        box = canvas.box(centre, (width + 2, width, half + 2))
+        inside = canvas.mask(("spine",), box).astype(np.float32)
+        marks += mark(scene, "vertebral_fracture", box, inside, ("spine",),
+                      attributes=dict(scene.chosen["vertebral_fracture"]))  # fmt: skip
+    return marks
+
+
+def bone_lesion(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    kind = "bone_lesion"
+    density = pick(rng, kind, "density")
+    canvas = scene.canvas
+    if rng.random() < 0.65 and "vertebrae" in canvas.landmarks:
+        wedges = scene.plan.wedges if scene.plan is not None else {}
+        inside = [v for k, v in enumerate(canvas.landmarks["vertebrae"])  # type: ignore[arg-type]
+                  if 0.06 < canvas.index(v[1])[0, 0] / canvas.shape[0] < 0.94 and k not in wedges]  # fmt: skip
+        if not inside:
+            return []
+        _, centre, half, width = inside[int(rng.integers(0, len(inside)))]
+        size = int(rng.integers(12, 25))
+        centre = centre + np.array(
+            [rng.uniform(-0.35, 0.35) * width, rng.uniform(-0.3, 0.3) * width, rng.uniform(-2, 2)]
+        )
+        region = "spine"
+    elif "ribs" in canvas.landmarks:
+        lines = [line for name, line in canvas.landmarks["ribs"] if int(name.split()[-1]) in range(3, 10)]  # type: ignore
+        line = lines[int(rng.integers(0, len(lines)))]
+        centre = line[int(rng.uniform(0.3, 0.8) * len(line))]
+        size = int(rng.integers(14, 34))
+        region = "ribs"
+    else:
+        return []
+    shape = lump(rng, (size / 2, size * 0.42, size * 0.45), 0.12)
+    box, occupancy = solid(canvas, centre, 0.75 * size, shape)
+    if region == "ribs":
+        occupancy = occupancy * ~canvas.mask(("heart", "aorta", "upper_abdomen"), box)
+        canvas.paint(box, occupancy, 55.0 if density == "lytic" else 900.0)
+    elif density == "lytic":
+        canvas.paint(box, occupancy * canvas.mask(("spine",), box), 40.0)
+    else:
+        lighten(canvas, box, occupancy * canvas.mask(("spine",), box), 950.0)
+    return mark(
+        scene, kind, box, occupancy, (region,), attributes={"density": density}, size_mm=(float(size),)
+    )
+
+
+def thyroid_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    lobes = scene.canvas.landmarks.get("thyroid")
+    if not lobes:
+        return []
+    line = lobes[int(rng.integers(0, 2))]  # type: ignore[index]
+    inside = [p for p in line if 2 < scene.canvas.index(p)[0, 0] < scene.canvas.shape[0] - 3]
+    if not inside:
+        return []
+    size = int(np.clip(round(np.exp(rng.normal(2.95, 0.3))), 10, 42))
+    outward = np.array(
+        [np.sign(line[0][0] - np.mean([v[0][0] for v in lobes])) * (0.25 * size), -0.1 * size, 0]
+    )  # type: ignore
+    centre = np.asarray(inside[len(inside) // 2]) + outward
+    box, occupancy = solid(
+        scene.canvas, centre, 0.7 * size, lump(rng, (size / 2, size * 0.43, size * 0.46), 0.05)
+    )
+    occupancy = occupancy * ~scene.canvas.mask(("trachea", "spine"), box)
+    scene.canvas.paint(box, occupancy, float(rng.choice([18.0, 45.0])))
+    rim = np.clip(1 - np.abs(2 * occupancy - 1), 0, 1)
+    lighten(scene.canvas, box, 0.6 * rim, 110.0)
+    scene.canvas.labels[box][(occupancy > 0.5)] = scene.canvas.id("thyroid")
+    return mark(scene, "thyroid_nodule", box, occupancy, ("thyroid",), size_mm=(float(size),))
+
+
+def hepatic_cyst(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    if scene.plan is None:
+        return []
+    plan, canvas = scene.plan, scene.canvas
+    size = int(np.clip(round(np.exp(rng.normal(3.2, 0.45))), 12, 80))
+    centre = _liver_point(scene, rng, size)
+    if centre is None:
+        return []
+    box, occupancy = solid(canvas, centre, 0.6 * size, lump(rng, (size / 2,) * 3, 0.02))
+    occupancy = occupancy * (canvas.mask(("upper_abdomen",), box))
+    canvas.paint(box, occupancy, float(rng.normal(5, 4)))
+    _ = plan
+    return mark(scene, "hepatic_cyst", box, occupancy, ("upper_abdomen",), size_mm=(float(size),))
+
+
+def _liver_point(scene: Scene, rng: np.random.Generator, size: int) -> Array | None:
+    """A point well inside the right liver that is in the picture."""
+    assert scene.plan is not None
+    low = scene.canvas.origin[2] + 0.35 * size
+    for _ in range(12):
+        body = np.array(
+            [
+                [
+                    rng.uniform(-100, -15),
+                    rng.uniform(-55, 50),
+                    scene.plan.dome - rng.uniform(0.55 * size + 9, 88),
+                ]
+            ]
+        )
+        world = scene.plan.to_world(body)[0]
+        hu = scene.canvas.index(world)[0]
+        at = tuple(np.clip(np.rint(hu).astype(int), 0, np.array(scene.canvas.shape) - 1))
+        near = abs(scene.canvas.hu[at] - scene.blood.liver) < 20
+        if (
+            world[2] > low
+            and near
+            and scene.canvas.names.get(int(scene.canvas.labels[at])) == "upper_abdomen"
+        ):
+            return world
+    return None
+
+
+def adrenal_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    side = "left" if rng.random() < 0.6 else "right"
+    centre = scene.canvas.landmarks.get(f"adrenal_{side}")
+    if centre is None or scene.canvas.index(centre)[0, 0] < 1.5:  # type: ignore[arg-type]
+        return []
+    size = int(np.clip(round(np.exp(rng.normal(3.0, 0.28))), 12, 45))
+    box, occupancy = solid(
+        scene.canvas, np.asarray(centre), 0.65 * size, lump(rng, (size / 2, size * 0.44, size * 0.46), 0.05)
+    )
+    keep = ~scene.canvas.mask(("spine", "aorta", *scene.lobes), box)
+    occupancy = occupancy * keep
+    scene.canvas.paint(box, occupancy, float(rng.choice([6.0, 34.0])))
+    return mark(scene, "adrenal_nodule", box, occupancy, ("upper_abdomen",), size_mm=(float(size),))

@@ -1,0 +1,395 @@
+"""Spread-out lung disease: opacities, bands, holes, networks, mosaics."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from .canvas import Array, Box, smoothstep, tube_points
+from .scene import Mark, Scene, choose_site, coverage, lighten, lump, mark, pick, point_in, solid
+
+_SEVERITY = {"mild": 0, "moderate": 1, "severe": 2}
+
+
+def _inside(scene: Scene, leaf: tuple[str, ...]) -> tuple[Box, Array]:
+    box = scene.bounds(leaf)
+    return box, scene.canvas.mask(leaf, box)
+
+
+def _low_high(scene: Scene, box: Box) -> Array:
+    """0 at the bottom of a box, 1 at its top."""
+    return np.linspace(0, 1, box[0].stop - box[0].start, dtype=np.float32)[:, None, None]
+
+
+def _blobs(
+    scene: Scene, rng: np.random.Generator, leaf: tuple[str, ...], box: Box, count: int, size: tuple[float, float],
+    depth: tuple[float, float] = (3.0, 1e9), bumps: float = 0.22,
+) -> Array:  # fmt: skip
+    """Occupancy of several irregular blobs inside leaf regions."""
+    out = np.zeros(tuple(s.stop - s.start for s in box), np.float32)
+    canvas = scene.canvas
+    for k in range(count):
+        centre = point_in(scene, rng, leaf[k % len(leaf)], depth)
+        if centre is None:
+            continue
+        r = float(rng.uniform(*size))
+        radii = (r, r * rng.uniform(0.6, 0.95), r * rng.uniform(0.7, 1.0))
+        part, occupancy = solid(canvas, centre, 1.4 * r, lump(rng, radii, bumps))
+        cut = [slice(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(part, box, strict=True)]
+        if any(c.stop <= c.start for c in cut):
+            continue
+        source = tuple(slice(c.start - p.start, c.stop - p.start) for c, p in zip(cut, part, strict=True))
+        target = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(cut, box, strict=True))
+        out[target] = np.maximum(out[target], occupancy[source])
+    return out
+
+
+def ground_glass_opacity(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    kind = "ground_glass_opacity"
+    distribution = pick(rng, kind, "distribution", (0.25, 0.3, 0.15, 0.3))
+    weights = {
+        "focal": (0.0, 0.0, 1.0, 0.0), "patchy": (0.5, 0.15, 0.2, 0.15),
+        "diffuse": (0.75, 0.25, 0.0, 0.0), "peripheral": (0.6, 0.1, 0.2, 0.1),
+    }[distribution]  # fmt: skip
+    leaf, regions = choose_site(scene, rng, weights)
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    if distribution == "focal":
+        occupancy = _blobs(scene, rng, leaf, box, 1, (14.0, 28.0), (10.0, 1e9), 0.3) * inside
+    elif distribution == "patchy":
+        occupancy = coverage(canvas.noise(rng, box, 24.0), inside, rng.uniform(0.15, 0.35), 0.35)
+    elif distribution == "diffuse":
+        occupancy = inside * np.clip(0.75 + 0.18 * canvas.noise(rng, box, 35.0), 0.35, 1.0)
+    else:
+        rim = smoothstep(scene.depth(box), 30.0, 8.0)
+        occupancy = (
+            coverage(canvas.noise(rng, box, 26.0) + 2.2 * rim, inside, rng.uniform(0.15, 0.3), 0.4) * rim
+        )
+    level = rng.normal(-560, 35)
+    texture = canvas.noise(rng, box, 6.0)
+    lighten(canvas, box, occupancy.astype(np.float32) * 0.92, float(level) + 25.0 * texture)
+    return mark(scene, kind, box, occupancy, regions, 0.4, attributes={"distribution": distribution})
+
+
+def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    kind = "consolidation"
+    distribution = pick(rng, kind, "distribution", (0.25, 0.3, 0.25, 0.2))
+    weights = {
+        "focal": (0, 0, 1, 0), "patchy": (0.4, 0.15, 0.25, 0.2), "segmental": (0, 0, 0.85, 0.15), "lobar": (0, 0, 1, 0)
+    }[distribution]  # fmt: skip
+    prefer = {"right_lower_lobe": 2.0, "left_lower_lobe": 2.0}
+    leaf, regions = choose_site(scene, rng, weights, prefer)
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    if distribution == "focal":
+        occupancy = _blobs(scene, rng, leaf, box, 1, (13.0, 24.0), (8.0, 1e9), 0.35) * inside
+    elif distribution == "patchy":
+        count = max(2, 2 * len(leaf))
+        occupancy = _blobs(scene, rng, leaf, box, count, (9.0, 20.0), (3.0, 45.0), 0.4) * inside
+    elif distribution == "segmental":
+        occupancy = np.zeros(inside.shape, np.float32)
+        for region in leaf:
+            occupancy = np.maximum(
+                occupancy, _wedge(scene, rng, region, box, rng.uniform(0.35, 0.5)) * inside
+            )
+    else:
+        ragged = canvas.noise(rng, box, 25.0)
+        occupancy = inside * np.clip(0.95 + 0.08 * ragged, 0.5, 1.0)
+    texture = canvas.noise(rng, box, 9.0)
+    occupancy = (occupancy * np.clip(0.94 + 0.06 * texture, 0, 1)).astype(np.float32)
+    before = canvas.hu[box].copy()
+    lighten(canvas, box, occupancy, 30.0 + 12.0 * texture)
+    # air bronchograms: the lumens stay black
+    air = (before < -925.0) & (scene.canvas.hu[box] > -600.0) & inside
+    bronchi = smoothstep(-before, 905.0, 960.0) * air
+    canvas.paint(box, (bronchi * 0.85).astype(np.float32), -880.0)
+    return mark(scene, kind, box, occupancy, regions, 0.4, attributes={"distribution": distribution})
+
+
+def _wedge(scene: Scene, rng: np.random.Generator, region: str, box: Box, angle: float) -> Array:
+    """A cone from the hilum to the pleura: one bronchopulmonary segment, roughly."""
+    canvas = scene.canvas
+    target = point_in(scene, rng, region, (4.0, 25.0))
+    if target is None:
+        target = point_in(scene, rng, region)
+    if target is None:
+        return np.zeros(tuple(s.stop - s.start for s in box), np.float32)
+    root = _hilum(scene, region)
+    x, y, z = (v - c for v, c in zip(canvas.coords(box), root.tolist(), strict=True))
+    axis = target - root
+    length = float(np.linalg.norm(axis))
+    a, b, c = (axis / length).tolist()
+    along = a * x + b * y + c * z
+    across = np.sqrt(np.maximum(x * x + y * y + z * z - along * along, 0.0))
+    wobble = 1.0 + 0.12 * canvas.noise(rng, box, 22.0)
+    return canvas.occupancy(np.maximum(across - np.tan(angle) * along * wobble, 0.30 * length - along)) * (
+        along > 0
+    )
+
+
+def _hilum(scene: Scene, region: str) -> Array:
+    """World point where a lobe's bronchus enters it; the innermost lung voxel when unknown."""
+    line = scene.canvas.landmarks.get(f"lobar_{region}")
+    if line is not None:
+        return np.asarray(line)[-1]
+    box = scene.bounds((region,))
+    index = np.argwhere(scene.canvas.labels[box] == scene.canvas.id(region))
+    world = scene.canvas.world(index + [s.start for s in box])
+    everything = scene.canvas.world(np.argwhere(scene.canvas.mask(scene.lobes)[::4, ::4, ::4]) * 4).mean(
+        axis=0
+    )
+    return world[np.argmin(np.linalg.norm(world - everything, axis=1))]
+
+
+def atelectasis(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    kind = "atelectasis"
+    canvas = scene.canvas
+    if "collapse" in canvas.landmarks:
+        lobe = str(canvas.landmarks["collapsed_lobe"])
+        occupancy = np.any(canvas.landmarks["collapse"], axis=0).astype(np.float32)  # type: ignore[arg-type]
+        return mark(scene, kind, canvas.full, occupancy, (lobe,), attributes={"shape": "lobar"})
+    shape = str(rng.choice(["linear", "subsegmental"], p=[0.6, 0.4]))
+    prefer = {"right_lower_lobe": 3.0, "left_lower_lobe": 3.0, "right_middle_lobe": 1.5}
+    lobes = scene.lobes
+    p = np.array([prefer.get(r, 0.7) for r in lobes])
+    count = 1 if rng.random() < 0.6 or len(lobes) < 2 else 2
+    chosen = rng.choice(list(lobes), size=count, replace=False, p=p / p.sum()).tolist()
+    leaf = tuple(r for r in lobes if r in chosen)
+    box, inside = _inside(scene, leaf)
+    occupancy = np.zeros(inside.shape, np.float32)
+    for region in leaf:
+        for _ in range(int(rng.integers(1, 4)) if shape == "linear" else 1):
+            occupancy = np.maximum(occupancy, _plate(scene, rng, region, box, shape))
+    occupancy *= inside
+    lighten(canvas, box, occupancy, 20.0)
+    return mark(scene, kind, box, occupancy, leaf, attributes={"shape": shape})
+
+
+def _plate(scene: Scene, rng: np.random.Generator, region: str, box: Box, shape: str) -> Array:
+    """A nearly horizontal plate that reaches the pleura; thicker towards it when subsegmental."""
+    canvas = scene.canvas
+    centre = point_in(scene, rng, region, (8.0, 35.0))
+    if centre is None:
+        return np.zeros(tuple(s.stop - s.start for s in box), np.float32)
+    x, y, z = (v - c for v, c in zip(canvas.coords(box), centre.tolist(), strict=True))
+    tilt = rng.normal(0, 0.35, 2).tolist()
+    height = z - tilt[0] * x - tilt[1] * y
+    reach = np.sqrt((x / rng.uniform(22, 36)) ** 2 + (y / rng.uniform(18, 30)) ** 2 + (z / 45.0) ** 2)
+    depth = scene.depth(box)
+    if shape == "linear":
+        half = 2.0 + rng.uniform(0, 0.8)
+    else:
+        half = 5.5 + 5.0 * np.exp(-np.clip(depth, 0, None) / 14.0)
+    wave = 2.0 * canvas.noise(rng, box, 30.0)
+    return canvas.occupancy(np.maximum((np.abs(height + wave) - half) * 0.9, (reach - 1.0) * 20.0))
+
+
+def pulmonary_fibrotic_sequela(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Curved strands from the pleura inwards with a small scar and local traction, mostly apical."""
+    kind = "pulmonary_fibrotic_sequela"
+    prefer = {"right_upper_lobe": 3.0, "left_upper_lobe": 3.0}
+    leaf, regions = choose_site(scene, rng, (0.12, 0.08, 0.55, 0.25), prefer)
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    total = np.zeros(inside.shape, np.float32)
+    for region in leaf:
+        for _ in range(int(rng.integers(2, 4)) if len(leaf) < 3 else 1):
+            start = point_in(scene, rng, region, (1.0, 9.0))
+            if start is None:
+                continue
+            root = _hilum(scene, region)
+            toward = (root - start) / max(float(np.linalg.norm(root - start)), 1e-6)
+            for _strand in range(int(rng.integers(3, 6))):
+                length = rng.uniform(22, 48)
+                bend = rng.normal(0, 5.0, 3)
+                t = np.linspace(-0.08, 1, int(length / 0.9))[:, None]
+                line = (
+                    start
+                    + rng.normal(0, 3.5, 3)
+                    + toward * length * t
+                    + bend * np.sin(3.1 * t)
+                    + rng.normal(0, 4, 3) * t
+                )
+                points, volume, _ = tube_points(line, np.linspace(2.3, 1.1, len(t)), 0.9)
+                _add(total, box, canvas.splat(points, volume)[:2])
+            part, occupancy = solid(canvas, start, 11.0, lump(rng, (7.0, 5.0, 4.5), 0.45))
+            _add(total, box, (part, occupancy * 0.9))
+    total = np.minimum(total, 1.0) * inside
+    lighten(canvas, box, total, 15.0)
+    return mark(scene, kind, box, total, regions, 0.25)
+
+
+def _add(total: Array, box: Box, piece: tuple[Box, Array]) -> None:
+    """Add a piece's occupancy where its box meets ``box``."""
+    part, value = piece
+    cut = [(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(part, box, strict=True)]
+    if any(hi <= lo for lo, hi in cut):
+        return
+    source = tuple(slice(lo - p.start, hi - p.start) for (lo, hi), p in zip(cut, part, strict=True))
+    target = tuple(slice(lo - b.start, hi - b.start) for (lo, hi), b in zip(cut, box, strict=True))
+    total[target] += value[source]
+
+
+def emphysema(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    kind = "emphysema"
+    pattern = pick(rng, kind, "pattern", (0.5, 0.25, 0.25))
+    severity = pick(rng, kind, "severity")
+    step = _SEVERITY[severity]
+    prefer = {"right_upper_lobe": 3.0, "left_upper_lobe": 3.0}
+    leaf, regions = choose_site(scene, rng, (0.5, 0.1, 0.2, 0.2), prefer)
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    grain = max(7.5, 2.3 * canvas.soft)
+    high = _low_high(scene, box)
+    if pattern == "centrilobular":
+        share = (0.10, 0.22, 0.42)[step]
+        holes = coverage(canvas.noise(rng, box, grain) + 1.1 * high, inside, share, 0.25)
+    elif pattern == "paraseptal":
+        depth = scene.depth(box)
+        band = smoothstep(depth, 20.0 + 5 * step, 12.0 + 5 * step)
+        where = inside & (band > 0.5)
+        holes = (
+            coverage(canvas.noise(rng, box, 11.0) + 0.5 * high, where, (0.3, 0.48, 0.66)[step], 0.2) * band
+        )
+        walls = np.exp(-(((holes - 0.5) / 0.25) ** 2)) * band * inside
+        lighten(canvas, box, (0.22 * walls).astype(np.float32), -200.0)
+    else:
+        count, size = ((2, (11.0, 17.0)), (3, (15.0, 26.0)), (5, (20.0, 36.0)))[step]
+        count = max(count, len(leaf))
+        holes = _blobs(scene, rng, leaf, box, count, size, (2.0, 32.0), 0.06) * inside
+        wall = np.clip(1.0 - np.abs(2.0 * holes - 1.0), 0, 1) * inside
+        canvas.paint(box, (holes > 0.05) * holes, -985.0)
+        lighten(canvas, box, (0.5 * wall * (holes < 0.7)).astype(np.float32), -150.0)
+    view = canvas.hu[box]
+    dark = float(rng.normal(-968, 8))
+    vessel_safe = 1.0 if pattern == "bullous" else smoothstep(view, -250.0, -550.0)
+    canvas.paint(box, (holes * vessel_safe * 0.95).astype(np.float32), dark)
+    background = inside * smoothstep(view, -300.0, -600.0) * 12.0 * step
+    view -= background
+    return mark(scene, kind, box, holes, regions, 0.4, attributes={"pattern": pattern, "severity": severity})
+
+
+def _basal_rim(scene: Scene, box: Box, width: float) -> Array:
+    """Subpleural and basal weight, as in usual interstitial pneumonia."""
+    lung = scene.bounds(scene.lobes)
+    n = lung[0].stop - lung[0].start
+    height = (np.arange(box[0].start, box[0].stop, dtype=np.float32) - lung[0].start) / max(n, 1)
+    basal = smoothstep(height, 0.85, 0.25)[:, None, None]
+    return smoothstep(scene.depth(box), width, width * 0.55) * (0.25 + 0.75 * basal)
+
+
+_LOWER = {"right_lower_lobe": 3.0, "left_lower_lobe": 3.0}
+
+
+def reticulation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A fine subpleural mesh: the zero crossings of small-scale noise."""
+    kind = "reticulation"
+    severity = pick(rng, kind, "severity")
+    step = _SEVERITY[severity]
+    leaf, regions = choose_site(scene, rng, (0.6, 0.1, 0.15, 0.15), _LOWER)
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    rim = _basal_rim(scene, box, 22.0 + 12.0 * step) * inside
+    mesh = canvas.noise(rng, box, max(6.5, 2.0 * canvas.soft))
+    lines = np.exp(-((mesh / 0.38) ** 2))
+    amount = np.clip(rim * (0.55 + 0.2 * step), 0, 1)
+    lighten(canvas, box, (amount * lines).astype(np.float32), -120.0)
+    lighten(canvas, box, (0.3 * amount).astype(np.float32), -500.0)
+    return mark(scene, kind, box, rim, regions, 0.45, attributes={"severity": severity})
+
+
+def honeycombing(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Rows of thick-walled subpleural cysts."""
+    kind = "honeycombing"
+    severity = pick(rng, kind, "severity")
+    step = _SEVERITY[severity]
+    leaf, regions = choose_site(scene, rng, (0.65, 0.1, 0.1, 0.15), _LOWER)
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    rim = _basal_rim(scene, box, 16.0 + 9.0 * step) * inside
+    area = coverage(canvas.noise(rng, box, 30.0) * 0.5 + 2.0 * rim, inside, (0.06, 0.12, 0.22)[step], 0.3)
+    pitch = max(8.5, 2.9 * canvas.soft * 0.75)
+    x, y, z = canvas.coords(box)
+    wx, wy, wz = (2.2 * canvas.noise(rng, box, 20.0) for _ in range(3))
+    k = 2 * np.pi / pitch
+    lattice = np.cos(k * (x + wx)) + np.cos(k * (y + wy + 0.5 * pitch)) + 0.7 * np.cos(0.8 * k * (z + wz))
+    cyst = smoothstep(lattice, -0.2, 0.5)
+    lighten(canvas, box, area * 0.95, -60.0)
+    canvas.paint(box, (area * cyst).astype(np.float32), -940.0)
+    return mark(scene, kind, box, area, regions, 0.4, attributes={"severity": severity})
+
+
+def interlobular_septal_thickening(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Polygons: the faces of a Voronoi partition with the pitch of secondary lobules."""
+    kind = "interlobular_septal_thickening"
+    severity = pick(rng, kind, "severity")
+    step = _SEVERITY[severity]
+    leaf, regions = choose_site(scene, rng, (0.6, 0.15, 0.15, 0.1), _LOWER)
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    pitch = max(19.0, 4.2 * canvas.soft)
+    area = coverage(
+        canvas.noise(rng, box, 45.0) - 1.2 * _low_high(scene, box), inside, (0.25, 0.45, 0.75)[step], 0.3
+    )
+    index = np.argwhere(area > 0.15)
+    if not len(index):
+        return []
+    world = canvas.world(index + [s.start for s in box])
+    low, high = world.min(axis=0) - pitch, world.max(axis=0) + pitch
+    count = max(8, int(np.prod(high - low) / pitch**3 * 1.3))
+    seeds = rng.uniform(low, high, (count, 3))
+    near, _ = cKDTree(seeds).query(world.astype(np.float32), k=2)
+    gap = 0.5 * (near[:, 1] - near[:, 0])
+    thick = (0.9, 1.3, 1.8)[step]
+    share = np.clip(0.5 - (gap - thick) / canvas.soft, 0, 1) * min(1.0, 2.4 * thick / canvas.soft)
+    lines = np.zeros(inside.shape, np.float32)
+    lines[tuple(index.T)] = share
+    lighten(canvas, box, lines * area, 10.0)
+    return mark(scene, kind, box, area, regions, 0.4, attributes={"severity": severity})
+
+
+def mosaic_attenuation_pattern(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Sharply bordered geographic patches, darker ones with thinner vessels."""
+    kind = "mosaic_attenuation_pattern"
+    severity = pick(rng, kind, "severity")
+    step = _SEVERITY[severity]
+    leaf, regions = choose_site(scene, rng, (0.75, 0.1, 0.1, 0.05))
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    patches = coverage(canvas.noise(rng, box, 26.0), inside, rng.uniform(0.42, 0.55), 0.12)
+    view = canvas.hu[box]
+    parenchyma = inside * smoothstep(view, -350.0, -600.0)
+    contrast = (75.0, 115.0, 160.0)[step]
+    view += parenchyma * (patches * contrast * 0.75 - (1.0 - patches) * contrast * 0.4)
+    return mark(scene, kind, box, patches, regions, 0.5, attributes={"severity": severity})
+
+
+def tree_in_bud(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Clusters of dots on short branching stalks, a centimetre from the pleura."""
+    kind = "tree_in_bud"
+    leaf, regions = choose_site(scene, rng, (0.2, 0.15, 0.45, 0.2))
+    box, inside = _inside(scene, leaf)
+    canvas = scene.canvas
+    points, volume = [], []
+    for region in leaf:
+        for _ in range(int(rng.integers(3, 6)) if len(leaf) < 4 else 2):
+            centre = point_in(scene, rng, region, (6.0, 32.0))
+            if centre is None:
+                continue
+            for _twig in range(int(rng.integers(6, 11))):
+                tip = centre + rng.normal(0, 9.0, 3)
+                t = np.linspace(0, 1, 14)[:, None]
+                points.append(centre + (tip - centre) * t)
+                volume.append(np.full(14, np.pi * 0.9**2 * np.linalg.norm(tip - centre) / 14))
+                radius = rng.uniform(1.7, 2.7)
+                bud = rng.standard_normal((24, 3))
+                bud *= (radius * rng.random((24, 1)) ** (1 / 3)) / np.linalg.norm(bud, axis=1, keepdims=True)
+                points.append(tip + bud)
+                volume.append(np.full(24, 4.19 * radius**3 / 24))
+    if not points:
+        return []
+    total = np.zeros(inside.shape, np.float32)
+    _add(total, box, canvas.splat(np.concatenate(points), np.concatenate(volume))[:2])
+    total = np.minimum(total, 1.0) * inside
+    lighten(canvas, box, total, 25.0)
+    return mark(scene, kind, box, total, regions, 0.2)
