@@ -1,0 +1,125 @@
+"""``report``: a scan goes in, a report comes out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ctscribe.cli import screen
+from ctscribe.cli.data import PATH, SERIES
+
+if TYPE_CHECKING:
+    from ctscribe.pipeline import ReportResult
+
+STEP_NAMES = {
+    "load": "reading the scan",
+    "segment": "finding the regions",
+    "check": "checking that it is a chest",
+    "place": "putting it on the model's grid",
+    "describe": "looking and writing",
+    "ground": "tracing sentences to slices",
+    "write": "assembling the report",
+    "draw": "drawing the page",
+}
+
+
+class Language(StrEnum):
+    """Languages a report can be asked for."""
+
+    en = "en"
+    zh = "zh"
+    both = "both"
+
+
+LANGUAGE = typer.Option(Language.en, "--lang", help="Language of the report.")
+MODEL = typer.Option(None, "--model", metavar="DIR", help="Model folder; default: the bundled demonstration model.")
+
+
+def report(
+    path: Path = PATH,
+    out: Path | None = typer.Option(None, "--out", metavar="DIR", help="Write report.txt, .json and .html here."),
+    lang: Language = LANGUAGE,
+    series: str | None = SERIES,
+    as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
+    model: Path | None = MODEL,
+    device: str = typer.Option("cpu", "--device", help="Torch device, such as cpu or cuda:0."),
+    seed: int = typer.Option(0, "--seed", help="The same seed gives the same report."),
+    identifiers: bool = typer.Option(
+        False, "--identifiers", help="Write SOP Instance UIDs into the evidence. They identify the patient's images."
+    ),
+) -> None:
+    """Write the report of a chest CT.
+
+    PATH is a DICOM folder, a zip or a NIfTI file. When it holds several series, the best one is chosen and the report
+    says why; `--series` overrules. A scan that no report may be written from is refused with the reason (exit code 3).
+
+    Examples:
+
+    * `ctscribe report study/ --out report`
+    * `ctscribe report study.zip --out report --lang both`
+    * `ctscribe report scan.nii.gz --json | jq '.report.findings[].kind'`
+    """
+    if out is not None:
+        screen.output_folder(out)
+    options = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
+    made, contents = make(path, lang.value, model, options, draw=out is not None)
+    written = {} if out is None else screen.write_together(out, contents)
+    if as_json:
+        screen.print_json(as_plain(made, written))
+        return
+    for code in made.report.languages:
+        print(made.report.to_text(code))
+    for place in written.values():
+        print(place)
+
+
+def make(
+    path: Path, language: Any, model: Path | None, options: dict[str, Any], *, draw: bool = True
+) -> tuple[ReportResult, dict[str, bytes]]:
+    """Read, describe and draw under a progress bar; returns the result and the bytes of the files to write."""
+    from datetime import UTC, datetime
+
+    from ctscribe.pipeline import STEPS, Reporter
+
+    with screen.steps(len(STEPS) + draw) as step:
+        reporter = Reporter(model, options.get("device", "cpu"), identifiers=options.get("identifiers", False))
+        made = reporter.report(
+            path,
+            language=language,
+            series=options.get("series"),
+            seed=options.get("seed", 0),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            on_step=lambda name: step(STEP_NAMES[name]),
+        )
+        if not draw:
+            return made, {}
+        step(STEP_NAMES["draw"])
+        return made, files(made)
+
+
+def files(made: ReportResult) -> dict[str, bytes]:
+    """The three files of a report, as bytes."""
+    from ctscribe.explain import render_html
+
+    texts = [made.report.to_text(code) for code in made.report.languages]
+    return {
+        "report.txt": ("\n" + "=" * 80 + "\n\n").join(texts).encode("utf-8"),
+        "report.json": made.report.to_json().encode("utf-8"),
+        "report.html": render_html(made).encode("utf-8"),
+    }
+
+
+def as_plain(made: ReportResult, written: dict[str, Path]) -> dict[str, Any]:
+    """What `--json` prints: the report as in report.json, how the scan was read, and where the files are."""
+    import json
+
+    return {
+        "report": json.loads(made.report.to_json()),
+        "ingest": made.study.ingest.to_json(),
+        "segmentation": {"source": made.segmentation.source, "quality": made.segmentation.quality},
+        "seconds": made.seconds,
+        "files": {name: str(place) for name, place in written.items()},
+    }

@@ -1,0 +1,117 @@
+"""``train``: run a recipe."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+
+from ctscribe.errors import UsageError
+
+
+def train(
+    recipe: str = typer.Argument(
+        ..., metavar="RECIPE", help="A recipe's name (`demo`), a .py file, or the resolved .yaml of an earlier run."
+    ),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Dotted overrides of its config."),
+    out: Path | None = typer.Option(None, "--out", metavar="DIR", help="Run folder; default runs/RECIPE."),
+) -> None:
+    """Train a model: RECIPE says what, KEY=VALUE says what is different this time.
+
+    The resolved configuration is saved in the run folder and can be given as RECIPE again.
+
+    Examples:
+
+    * `ctscribe train demo`
+    * `ctscribe train demo loop.steps=200 --out runs/short`
+    * `ctscribe train runs/short/config.yaml`
+    """
+    from ctscribe.cli import screen
+
+    module, base, name = resolve(recipe)
+    config = _overridden(base, list(overrides or []))
+    run_dir = out or Path("runs") / name
+    screen.output_folder(run_dir)
+    module.run(config, run_dir)
+    print(run_dir)
+
+
+def resolve(word: str) -> tuple[ModuleType, Any, str]:
+    """What RECIPE stands for: the recipe module, its configuration before overrides, and a name for the run folder."""
+    path = Path(word)
+    if path.suffix in (".yaml", ".yml"):
+        return _from_yaml(path)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise UsageError(f"recipe {word}", expected="a Python file", got="no such file", hint=_known())
+        module = _load(path)
+    else:
+        module = _load(_named(word))
+    return module, module.config(), path.stem
+
+
+def _from_yaml(path: Path) -> tuple[ModuleType, Any, str]:
+    """A resolved configuration names its recipe in its own key ``recipe``."""
+    import yaml
+
+    from ctscribe import config
+
+    if not path.is_file():
+        raise UsageError(f"recipe {path}", expected="a resolved configuration", got="no such file")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    name = values.get("recipe") if isinstance(values, dict) else None
+    if not isinstance(name, str):
+        raise UsageError(
+            f"{path} does not say which recipe it belongs to",
+            expected="a key `recipe: NAME`",
+            hint="use a config.yaml that a run has saved, or give the recipe's name and KEY=VALUE",
+        )
+    module = _load(Path(name) if name.endswith(".py") else _named(name))
+    return module, config.load(type(module.config()), path), path.stem if path.stem != "config" else path.parent.name
+
+
+def _overridden(base: Any, overrides: list[str]) -> Any:
+    from ctscribe import config
+
+    return config.apply_overrides(base, overrides)
+
+
+def _folders() -> tuple[Path, ...]:
+    """Where recipes are looked for: here, then beside the source tree of an editable installation."""
+    return Path.cwd() / "recipes", Path(__file__).resolve().parents[3] / "recipes"
+
+
+def _named(name: str) -> Path:
+    for folder in _folders():
+        if (folder / f"{name}.py").is_file():
+            return folder / f"{name}.py"
+    raise UsageError(f"recipe {name!r} was not found", expected="a recipe's name or a path", hint=_known())
+
+
+def _known() -> str:
+    """The names that would have worked."""
+    names = sorted({p.stem for folder in _folders() for p in folder.glob("*.py") if not p.stem.startswith("_")})
+    return f"one of {', '.join(names)}" if names else "run it in a checkout, whose recipes/ folder holds the recipes"
+
+
+def _load(path: Path) -> ModuleType:
+    """Import a recipe by its path; its folder's parent becomes importable, so that recipes may share code."""
+    parent = str(path.resolve().parent.parent)
+    if parent not in sys.path:
+        sys.path.insert(0, parent)
+    spec = importlib.util.spec_from_file_location(f"recipes.{path.stem}", path.resolve())
+    if spec is None or spec.loader is None:
+        raise UsageError(f"recipe {path}", expected="a Python file", got="something Python cannot import")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    for needed in ("config", "run"):
+        if not callable(getattr(module, needed, None)):
+            raise UsageError(
+                f"recipe {path}", expected="functions config() and run(config, run_dir)", got=f"no {needed}"
+            )
+    return module

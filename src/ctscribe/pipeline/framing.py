@@ -1,0 +1,85 @@
+"""What surrounds the findings: technique, comparison and the notes on quality, in both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ctscribe import ontology
+from ctscribe.ontology import LANGUAGES, Language
+from ctscribe.report import QualityNote, Sentence
+
+if TYPE_CHECKING:
+    from ctscribe.data import IngestReport
+    from ctscribe.data.anatomy import Segmentation
+
+
+@cache
+def phrases() -> Mapping[str, Any]:
+    """The pipeline's own sentences, from ``phrases.yaml``."""
+    return yaml.safe_load((files(__package__) / "phrases.yaml").read_text(encoding="utf-8"))
+
+
+def technique(ingest: IngestReport, language: Language) -> tuple[Sentence, ...]:
+    """How the scan was made, as far as the file says so, and which series was read."""
+    words, facts = phrases()["technique"], ingest.technique
+    parts = [words["scan"][language], words[f"contrast_{facts.contrast}"][language]]
+    for key, value in (("thickness", facts.slice_thickness_mm), ("step", facts.slice_step_mm)):
+        if value is not None:
+            parts.append(words[key][language].format(value=f"{value:g}"))
+    if facts.kernel_class in phrases()["kernel_class"]:
+        kind = phrases()["kernel_class"][facts.kernel_class][language]
+        key = "kernel_named" if facts.kernel else "kernel"
+        parts.append(words[key][language].format(kind=kind, name=facts.kernel))
+    comma, stop = (", ", ".") if language == "en" else ("，", "。")
+    sentences = [Sentence(comma.join(parts) + stop)]
+    usable = [c for c in ingest.candidates if c.refusal is None]
+    if len(usable) > 1:
+        why = ingest.why.rstrip(". ")
+        sentences.append(Sentence(words["chosen"][language].format(total=len(ingest.candidates), why=why)))
+    return tuple(sentences)
+
+
+def comparison(language: Language) -> tuple[Sentence, ...]:
+    """No earlier study is ever known at this stage."""
+    return (Sentence(phrases()["comparison"][language]),)
+
+
+def note(code: str, *, value: object = "", kind: str | tuple[str, ...] = ()) -> QualityNote:
+    """One of the pipeline's own notes; ``kind`` names finding kinds, in each language by their own names."""
+    entry = phrases()["notes"][code]
+    kinds = (kind,) if isinstance(kind, str) else kind
+    message: dict[str, str] = {}
+    for language in LANGUAGES:
+        names = [ontology.findings()[k].names[language][0] for k in kinds]
+        message[language] = entry[language].format(value=value, kind=(", " if language == "en" else "、").join(names))
+    return QualityNote(code, message, entry["severity"])
+
+
+def scan_notes(ingest: IngestReport, segmentation: Segmentation, chest_notes: tuple[Any, ...]) -> list[QualityNote]:
+    """Notes of the reader, the segmentation and the body-part check; its plain facts stay in JSON."""
+    notes = [QualityNote(n.code, _both(n.code, n.message), n.severity) for n in ingest.warnings]
+    notes += [QualityNote("segmentation", _both("segmentation", text), "info") for text in segmentation.notes]
+    for item in chest_notes:
+        code, text = getattr(item, "code", "chest_check"), getattr(item, "message", str(item))
+        notes.append(QualityNote(code, _both(code, text), getattr(item, "severity", "warning")))
+    if not segmentation.names or not segmentation.labels.any():
+        notes.append(note("no_regions"))
+    return notes
+
+
+def impression_note() -> QualityNote:
+    """How the impression came about, in the impression's own words."""
+    from ctscribe import impression
+
+    return QualityNote("impression_by_rule", {str(code): impression.note(code) for code in LANGUAGES}, "info")
+
+
+def _both(code: str, text: str) -> dict[str, str]:
+    """A message in both languages; the English one stands in where no Chinese wording is known for the code."""
+    chinese = phrases().get("reader_notes", {}).get(code, {}).get("zh", text)
+    return {"en": text, "zh": chinese}

@@ -1,0 +1,293 @@
+"""`Reporter`: from a path on disk to a report, in named steps.
+
+```
+load_study ─ segment ─ check_chest ─ place ─ describe ─ read back ─ evidence ─ impression ─ Report
+```
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ctscribe.errors import UsageError
+from ctscribe.ontology import LANGUAGES, Language
+from ctscribe.report import Finding, Provenance, QualityNote, Report, ReportText, Sentence
+
+if TYPE_CHECKING:
+    from ctscribe.checkpoint import LoadedModel
+    from ctscribe.data import Study
+    from ctscribe.data.anatomy import Segmentation
+    from ctscribe.model import Description, Detection
+    from ctscribe.pipeline.evidence import Placed
+    from ctscribe.pipeline.reading_back import ReadSentence
+
+LanguageChoice = Literal["en", "zh", "both"]
+STEPS = ("load", "segment", "check", "place", "describe", "ground", "write")
+"""Names under which progress and timings are told, in order."""
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """A report and everything needed to show where it comes from.
+
+    Attributes:
+        report: the report, in one language or two.
+        study: the scan as read; its volume is the one evidence boxes refer to.
+        segmentation: regions on the grid of ``study.volume``.
+        placed: what the model saw.
+        detections: what the model detected, heat maps included, most probable first.
+        seconds: wall time of each step.
+    """
+
+    report: Report
+    study: Study
+    segmentation: Segmentation
+    placed: Placed
+    detections: tuple[Detection, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Reporter:
+    """Writes reports with one model, loaded once.
+
+    Args:
+        checkpoint: model folder; None uses the bundled demonstration weights.
+        device: a torch device.
+        identifiers: True writes SOP Instance UIDs into the evidence; they identify the patient's images.
+
+    ```python
+    result = Reporter().report("study/", language="both")
+    print(result.report.to_text("en"))
+    ```
+    """
+
+    def __init__(self, checkpoint: str | Path | None = None, device: str = "cpu", *, identifiers: bool = False) -> None:
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.device = device
+        self.identifiers = identifiers
+        self._model: LoadedModel | None = None
+
+    @property
+    def model(self) -> LoadedModel:
+        """The loaded checkpoint (loaded on first use).
+
+        Raises:
+            CheckpointError: the folder is missing, truncated or does not fit this version.
+        """
+        if self._model is None:
+            from ctscribe import checkpoint
+
+            self._model = checkpoint.load(self.checkpoint, device=self.device)
+        return self._model
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        language: LanguageChoice = "en",
+        series: str | None = None,
+        seed: int = 0,
+        created: str = "",
+        on_step: Callable[[str], None] | None = None,
+    ) -> ReportResult:
+        """Read a scan and write its report.
+
+        Args:
+            path: DICOM folder (nested or not), zip, or NIfTI file.
+            language: ``"en"``, ``"zh"`` or ``"both"``.
+            series: Series Instance UID (or its hash) to read; None chooses one and says why.
+            seed: of everything random; the same seed gives the same report.
+            created: time of writing to put into the report (ISO 8601); "" leaves it out.
+            on_step: called with the name of each step as it begins, see `STEPS`.
+
+        Raises:
+            InputRefused: the scan is not something a report may be written from.
+            CheckpointError: no usable model.
+            UsageError: unknown language or series.
+        """
+        languages = _languages(language)
+        clock = _Clock(on_step)
+        with clock("load"):
+            study, model = self._load(Path(path), series)
+        with clock("segment"):
+            segmentation = self._segment(study)
+        with clock("check"):
+            chest_notes = self._check(study, segmentation)
+        with clock("place"):
+            placed = self._place(study, segmentation, model)
+        with clock("describe"):
+            description = self._describe(model, placed, languages, seed)
+        with clock("ground"):
+            read = self._ground(description, segmentation, placed, languages)
+        with clock("write"):
+            findings = _findings(read)
+            texts = {code: _text(read[code], findings, study, code) for code in languages}
+            quality = _quality(study, segmentation, placed, chest_notes, read, description.detections)
+            report = Report(
+                findings=findings,
+                texts=texts,
+                quality=tuple(quality),
+                provenance=_provenance(model, study, created),
+                watermark=dict(model.info.watermark),
+            )
+        return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds)
+
+    def _load(self, path: Path, series: str | None) -> tuple[Study, LoadedModel]:
+        from ctscribe.data import load_study
+
+        return load_study(path, series=series), self.model
+
+    def _segment(self, study: Study) -> Segmentation:
+        from ctscribe.data.anatomy import segment
+
+        return segment(study.volume)
+
+    def _check(self, study: Study, segmentation: Segmentation) -> tuple:
+        from ctscribe.data.bodypart import check_chest
+
+        return tuple(check_chest(study.volume, segmentation) or ())
+
+    def _place(self, study: Study, segmentation: Segmentation, model: LoadedModel) -> Placed:
+        from ctscribe.pipeline.placing import place
+
+        return place(
+            study,
+            segmentation,
+            shape=model.grid.shape,
+            spacing=model.grid.spacing,
+            regions=model.regions,
+            cells=model.cells,
+        )
+
+    def _describe(self, model: LoadedModel, placed: Placed, languages: Sequence[Language], seed: int) -> Description:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return model.describe(placed.volume, placed.occupancy, placed.present, languages)
+
+    def _ground(
+        self,
+        description: Description,
+        segmentation: Segmentation,
+        placed: Placed,
+        languages: Sequence[Language],
+    ) -> dict[Language, list[ReadSentence]]:
+        from ctscribe.pipeline.evidence import Extents, evidence_of
+        from ctscribe.pipeline.reading_back import read_back
+
+        extents = Extents(segmentation, placed)
+        known: dict[str, tuple] = {}
+
+        def locate(detection: Detection) -> tuple:
+            if detection.kind not in known:
+                known[detection.kind] = evidence_of(detection, placed, identifiers=self.identifiers)
+            return known[detection.kind]
+
+        return {
+            code: read_back(description.texts[code], code, description.detections, locate, extents.of_finding)
+            for code in languages
+        }
+
+
+class _Clock:
+    """Tells the name of each step as it begins and how long it took."""
+
+    def __init__(self, on_step: Callable[[str], None] | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tell = on_step or (lambda name: None)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._tell(name)
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begun, 3)
+
+
+def _languages(choice: str) -> tuple[Language, ...]:
+    if choice == "both":
+        return LANGUAGES
+    for code in LANGUAGES:
+        if choice == code:
+            return (code,)
+    raise UsageError(f"language {choice!r}", expected=f"{', '.join(LANGUAGES)} or both")
+
+
+def _findings(read: dict[Language, list[ReadSentence]]) -> tuple[Finding, ...]:
+    """Every statement of any language once; languages that agree share their findings."""
+    from ctscribe.pipeline.reading_back import unique_findings
+
+    return unique_findings([sentence for sentences in read.values() for sentence in sentences])
+
+
+def _text(
+    sentences: Sequence[ReadSentence], findings: tuple[Finding, ...], study: Study, language: Language
+) -> ReportText:
+    """All sections of one language."""
+    from ctscribe import impression
+    from ctscribe.pipeline import framing
+    from ctscribe.pipeline.reading_back import unique_findings
+
+    written = impression.write(unique_findings(sentences), language)
+    return ReportText(
+        technique=framing.technique(study.ingest, language),
+        comparison=framing.comparison(language),
+        findings=tuple(_sentence(s.text, s.findings, findings) for s in sentences),
+        impression=tuple(_sentence(item.text, item.findings, findings) for item in written.items),
+    )
+
+
+def _sentence(text: str, said: Sequence[Finding], findings: tuple[Finding, ...]) -> Sentence:
+    evidence = []
+    for finding in said:
+        evidence += [item for item in finding.evidence if item not in evidence]
+    return Sentence(text, tuple(findings.index(finding) for finding in said), tuple(evidence))
+
+
+def _quality(
+    study: Study,
+    segmentation: Segmentation,
+    placed: Placed,
+    chest_notes: tuple,
+    read: dict[Language, list[ReadSentence]],
+    detections: Sequence[Detection],
+) -> list[QualityNote]:
+    """Everything a reader must know, worst first."""
+    from ctscribe.pipeline import framing, placing
+    from ctscribe.pipeline.reading_back import disagreements, kinds_that_differ
+
+    notes = framing.scan_notes(study.ingest, segmentation, chest_notes)
+    outside = placing.outside_share(segmentation, study.volume, placed.volume)
+    if outside > placing.OUTSIDE_TOLERANCE:
+        notes.append(framing.note("outside_field_of_view", value=round(100 * outside)))
+    for sentences in read.values():
+        for code, kind in disagreements(sentences, detections):
+            found = framing.note(code, kind=kind)
+            notes += [found] if found not in notes else []
+    if differing := kinds_that_differ(read):
+        notes.append(framing.note("languages_differ", kind=differing))
+    unread = sum(not s.findings for sentences in read.values() for s in sentences)
+    if unread:
+        notes.append(framing.note("unread_sentence", value=unread))
+    notes.append(framing.impression_note())
+    rank = {"critical": 0, "warning": 1, "info": 2}
+    return sorted(notes, key=lambda item: rank[item.severity])
+
+
+def _provenance(model: LoadedModel, study: Study, created: str) -> Provenance:
+    from ctscribe import __version__, impression
+
+    return Provenance(
+        model=model.info.name,
+        checkpoint_hash=model.info.checkpoint_hash,
+        software=f"ctscribe {__version__}",
+        series=tuple(s for s in (study.ingest.series_id,) if s),
+        created=created,
+        impression_by=impression.METHOD,
+    )
