@@ -16,6 +16,8 @@ LUMEN_AREA_MM2 = (40.0, 900.0)
 dilatation (Mounier-Kuhn) somewhat more; the lower bound lets children and stenoses pass."""
 STEP_MM = 9.0
 """Largest sideways step of the trachea from one slice to the next, plus half the slice spacing."""
+ASIDE_MM = 40.0
+"""The trachea is rarely pushed farther than this from the spine's midline."""
 SHORTEST_MM = 25.0
 SHORTEST_AT_EDGE_MM = 12.0
 """A trachea cut off by the top of the scan may be this short."""
@@ -59,7 +61,8 @@ def find_airways(
     """Find the trachea as the best vertical chain of round air spots, then the main bronchi below it."""
     lumen = air & (hu < LUMEN_HU)
     parts, count = ndimage.label(lumen, structure=grid.IN_PLANE)
-    chain = _trim(_best_chain(_spots(parts, count, spacing, midline), spacing), spacing, air.shape[0])
+    spots = _spots(parts, count, spacing, midline)
+    chain = _trim(_best_chain(spots, spacing, midline), spots, spacing, air.shape[0])
     empty = np.zeros_like(air)
     if not chain:
         return Airways(empty, empty, empty, None, False)
@@ -87,12 +90,12 @@ def _spots(parts: np.ndarray, count: int, spacing: grid.Spacing, midline: float)
         high, wide = (ys.stop - ys.start) * spacing[1], (xs.stop - xs.start) * spacing[2]
         y, x = (ys.start + ys.stop - 1) / 2, (xs.start + xs.stop - 1) / 2
         full = area[label] / (high * wide)
-        if max(high, wide) / min(high, wide) < 3.0 and full > 0.45 and abs(x - midline) * spacing[2] < 60:
+        if max(high, wide) / min(high, wide) < 3.0 and full > 0.45 and abs(x - midline) * spacing[2] < ASIDE_MM:
             found.setdefault(zs.start, []).append(_Spot(zs.start, y, x, float(area[label]), int(label)))
     return found
 
 
-def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing) -> list[_Spot]:
+def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing, midline: float) -> list[_Spot]:
     """Longest chain from top to bottom, one spot a slice (one slice may be missing), small steps preferred."""
     best: dict[int, tuple[float, _Spot | None]] = {}
     reach = STEP_MM + spacing[0] / 2
@@ -108,7 +111,7 @@ def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing) -> list[_S
     if not best:
         return []
     by_label = {s.label: s for group in spots.values() for s in group}
-    last = by_label[max(best, key=lambda label: best[label][0])]
+    last = by_label[max(best, key=lambda k: best[k][0] - 0.5 * abs(by_label[k].x - midline) * spacing[2])]
     chain, current = [last], best[last.label][1]
     while current is not None:
         chain.append(current)
@@ -116,8 +119,8 @@ def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing) -> list[_S
     return chain[::-1]
 
 
-def _trim(chain: list[_Spot], spacing: grid.Spacing, top: int) -> list[_Spot]:
-    """Cut the chain where it turns into one main bronchus: it leaves the line of the trachea, or halves."""
+def _trim(chain: list[_Spot], spots: dict[int, list[_Spot]], spacing: grid.Spacing, top: int) -> list[_Spot]:
+    """Cut the chain where it turns into one main bronchus: it leaves the line of the trachea, halves or forks."""
     shortest = SHORTEST_MM if chain and chain[0].z < top - 1 else SHORTEST_AT_EDGE_MM
     if not chain or (chain[0].z - chain[-1].z + 1) * spacing[0] < shortest:
         return []
@@ -125,9 +128,19 @@ def _trim(chain: list[_Spot], spacing: grid.Spacing, top: int) -> list[_Spot]:
         recent = chain[max(0, i - max(4, round(40 / spacing[0]))) : i]
         x = float(np.median([s.x for s in recent]))
         area = float(np.median([s.area for s in recent]))
-        if abs(chain[i].x - x) * spacing[2] > 8.5 or chain[i].area < 0.45 * area:
+        forked = all(_beside(s, spots[s.z], spacing) for s in chain[i : i + 2])
+        if forked or abs(chain[i].x - x) * spacing[2] > 8.5 or chain[i].area < 0.45 * area:
             return chain[:i]
     return chain
+
+
+def _beside(spot: _Spot, others: list[_Spot], spacing: grid.Spacing) -> bool:
+    """True when another lumen of similar size lies beside this one, as left and right main bronchus do."""
+    for other in others:
+        dx, dy = abs(other.x - spot.x) * spacing[2], abs(other.y - spot.y) * spacing[1]
+        if 12.0 < dx < 42.0 and dy < 18.0 and 0.4 < other.area / spot.area < 2.5:
+            return True
+    return False
 
 
 def _paint(chain: list[_Spot], parts: np.ndarray, air: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ctscribe.data.anatomy import grid
 
-RIB_REACH_MM = 18.0
+RIB_REACH_MM = 12.0
 """How far outside the hull of the aerated lungs a rib may lie and still stretch the hull."""
 WALL_MM = 10.0
 """The chest wall is nowhere thinner than this (skin, fat, intercostal muscle)."""
@@ -16,8 +16,11 @@ HEART_RIGHT_MM, HEART_LEFT_MM = 45.0, 85.0
 """Between these distances from the midline the heart, not the diaphragm, may lie under the lung."""
 LEFT_LOWER_MM = 15.0
 """The left dome of the diaphragm is usually one to two centimetres lower than the right."""
-DEFICIENT = 0.1
-"""A lung whose cross-section is below this share of the other one is mirrored to find the cavity."""
+ABOVE_DOME_MM = 25.0
+"""Lung that ends this much above the domes ends on a mass, a vessel or consolidation."""
+DEFICIENT_LOW, DEFICIENT_HIGH = 0.35, 0.1
+"""A lung whose cross-section is below this share of the other one is mirrored to find the cavity; in the upper half
+of the lungs, where scarring may shrink one apex and its ribs together, only when it is all but gone."""
 
 
 def find_cavity(
@@ -56,9 +59,11 @@ def _mirrored(
     """Both lungs; in slices where one is deficient, also the mirror image of the other."""
     out = right | left
     x = np.arange(out.shape[2])
-    for z in np.flatnonzero(out.any(axis=(1, 2))):
+    held_z = np.flatnonzero(out.any(axis=(1, 2)))
+    half = held_z.mean() if held_z.size else 0
+    for z in held_z:
         small, big = sorted((int(right[z].sum()), int(left[z].sum())))
-        if small >= DEFICIENT * big:
+        if small >= (DEFICIENT_HIGH if z > half else DEFICIENT_LOW) * big:
             continue
         source = right[z] if right[z].sum() == big else left[z]
         mirror = np.rint(2 * midline[z] - x).astype(int)
@@ -82,13 +87,14 @@ def diaphragm_height(
     x = (np.arange(lungs.shape[2]) - float(np.median(midline))) * spacing[2]
     right, left = bottom[:, x < -HEART_RIGHT_MM], bottom[:, x > HEART_LEFT_MM]
     levels = [
-        float(np.quantile(side[side > 0], 0.95)) + step / spacing[0]
+        float(np.quantile(side[side > 0], 0.9)) + step / spacing[0]
         for side, step in ((right, 0.0), (left, LEFT_LOWER_MM))
         if (side > 0).sum() > 10
     ]
     if levels:
         core = ((x > -HEART_RIGHT_MM) & (x < HEART_LEFT_MM))[None, :]
-        held = held & ~(core & (bottom > min(levels)))
+        highest = np.where(core, min(levels), max(levels) + ABOVE_DOME_MM / spacing[0])
+        held = held & (bottom <= highest)
     filled, weight = np.zeros_like(bottom), np.zeros_like(bottom)
     for sigma_mm, trust in ((12.0, 1.0), (40.0, 1e-3), (120.0, 1e-6)):
         sigma = [sigma_mm / s for s in spacing[1:]]

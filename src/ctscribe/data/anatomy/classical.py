@@ -158,7 +158,7 @@ def _coarse_regions(work: _Working) -> tuple[UInt8[np.ndarray, "z y x"], dict[st
     apex = int(np.flatnonzero(lungs.any(axis=(1, 2)))[-1])
     below = z < floor[None]
     middle = cavity & ~lungs & ~below & ~spine & (z <= apex)
-    ahead = np.arange(hu.shape[1])[None, :, None] < marks.spine[:, 0, None, None] + 5.0 / spacing[1]
+    ahead = np.arange(hu.shape[1])[None, :, None] < marks.spine[:, 0, None, None] + 15.0 / spacing[1]
     middle &= ahead | _lateral_of(marks, hu.shape, spacing, 40.0)
     lateral = middle & ~_mediastinal_zone(marks, hu.shape, spacing)
     middle &= ~lateral
@@ -208,7 +208,7 @@ def _landmarks(work: _Working, scale: np.ndarray, shape: tuple[int, ...]) -> med
     low, high = held[:, 0].min(), held[:, 0].max()
     z = ((low + 0.6 * (high - low)) + 0.5) / scale[0] - 0.5
     row = int(np.clip(round(z), 0, shape[0] - 1))
-    ahead = 45.0 / (work.spacing[1] * scale[1])
+    ahead = 35.0 / (work.spacing[1] * scale[1])
     return mediastinum.Landmarks(spine, (float(z), float(spine[row, 0] - ahead), float(spine[row, 1])), False)
 
 

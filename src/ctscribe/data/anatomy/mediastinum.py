@@ -23,7 +23,7 @@ CONTRAST_HU = 140.0
 class Landmarks:
     """Voxel indices on the working grid.
 
-    ``spine``: (y, x) of the vertebral column per slice; ``carina``: (z, y, x), measured or estimated.
+    ``spine``: (y, x) of the vertebral bodies per slice; ``carina``: (z, y, x), measured or estimated.
     """
 
     spine: Float[np.ndarray, "z 2"]
@@ -58,7 +58,7 @@ def descending_aorta(
     frame = _Frame(hu.shape, spacing, marks)
     weight = tissue * np.clip(hu + 50.0, 0.0, 350.0) / 100.0
     spot = ndimage.gaussian_filter(weight.astype(np.float32), [8 / spacing[0], 7 / spacing[1], 7 / spacing[2]])
-    prior = ((frame.sx - 18.0) / 16.0) ** 2 + ((frame.sy + 30.0) / 16.0) ** 2
+    prior = ((frame.sx - 20.0) / 12.0) ** 2 + ((frame.sy + 20.0) / 12.0) ** 2
     score = (spot * np.exp(-prior / 2)).reshape(hu.shape[0], -1)
     y, x = np.unravel_index(score.argmax(axis=1), hu.shape[1:])
     line = np.stack([y, x], 1).astype(float)
@@ -99,7 +99,7 @@ def place_organs(
     frame = _Frame(hu.shape, spacing, marks)
     tissue = mediastinum & (hu > -150)
     descending = descending_aorta(hu, tissue, spacing, marks)
-    oesophagus = tissue & ((frame.sx - 2.0) ** 2 + (frame.sy + 36.0) ** 2 < 9.0**2) & ~descending
+    oesophagus = tissue & ((frame.sx - 2.0) ** 2 + (frame.sy + 27.0) ** 2 < 9.0**2) & ~descending
     artery = tissue & pulmonary_trunk(frame) & ~descending
     enhanced = hu[artery] > CONTRAST_HU
     if enhanced.size and enhanced.mean() > 0.5:
@@ -111,7 +111,7 @@ def place_organs(
 
 def _heart(tissue: np.ndarray, spacing: grid.Spacing, frame: _Frame) -> Bool[np.ndarray, "z y x"]:
     """The thick part of the mediastinum below the pulmonary trunk and in front of the oesophagus."""
-    region = tissue & (frame.z < -26.0) & (frame.sy < -38.0)
+    region = tissue & (frame.z < -26.0) & (frame.sy < -30.0)
     return grid.largest(grid.open_(region, 14.0, spacing))
 
 

@@ -12,6 +12,8 @@ BONE_HU = 150.0
 """Trabecular bone at the averaged working resolution; cortical bone is well above."""
 BACKWARD_MM = 60.0
 """Bone counts e times as much when it lies this much farther back, so that the spine outweighs an enhanced heart."""
+BODY_MM = 17.0
+"""Half the front-to-back depth of a thoracic vertebral body."""
 BEHIND_MM = 40.0
 """The vertebral column's centre is not farther than this in front of the backs of the lungs."""
 
@@ -22,7 +24,7 @@ def spine_line(
     air: Bool[np.ndarray, "z y x"],
     spacing: grid.Spacing,
 ) -> Float[np.ndarray, "z 2"] | None:
-    """Centre (y, x) of the vertebral column for each slice, None when no bone column is seen.
+    """Centre (y, x) of the vertebral bodies for each slice, None when no bone column is seen.
 
     The column is the maximum of the bone density, smoothed over some centimetres and weighted towards the back:
     a contrast-filled heart or aorta is strong too, but lies in front of it. ``air`` is the air inside the body: the
@@ -44,7 +46,8 @@ def spine_line(
     density *= np.exp(np.arange(hu.shape[1], dtype=np.float32) * spacing[1] / BACKWARD_MM)[None, :, None]
     whole = density[:, front:].mean(axis=0)
     y, x = np.unravel_index(int(whole.argmax()), whole.shape)
-    return _follow(density, (int(y) + front, int(x)), spacing)
+    line = _follow(density, (int(y) + front, int(x)), spacing)
+    return _body_centres(hu, line, spacing)
 
 
 def _follow(
@@ -67,19 +70,50 @@ def _follow(
     return ndimage.gaussian_filter1d(line, 12.0 / spacing[0], axis=0, mode="nearest")
 
 
+def _body_centres(
+    hu: Float[np.ndarray, "z y x"], line: Float[np.ndarray, "z 2"], spacing: grid.Spacing
+) -> Float[np.ndarray, "z 2"]:
+    """Move the line from the densest part of the column (often the arches) to the vertebral bodies.
+
+    The front of the bodies is the first rise of density met from the front, looked for a little right of the midline:
+    an enhanced aorta lies to the left.
+    """
+    y, x = (np.arange(n) for n in hu.shape[1:])
+    near = np.abs((x[None, :] - line[:, 1, None]) * spacing[2] + 5.0) < 9.0
+    bright = np.clip(hu, 70.0, 220.0) - 70.0
+    profile = np.einsum("zyx,zx->zy", bright, near) / np.maximum(near.sum(axis=1), 1)[:, None]
+    profile = ndimage.gaussian_filter(profile, [15.0 / spacing[0], 2.0 / spacing[1]], mode="nearest")
+    offset = (y[None, :] - line[:, 0, None]) * spacing[1]
+    search = np.where((offset > -46.0) & (offset < 4.0), profile, 0.0)
+    ahead = np.where((offset > -75.0) & (offset < -46.0), profile, 0.0).max(axis=1, keepdims=True)
+    peak = search.max(axis=1, keepdims=True)
+    risen = search > np.minimum(ahead, 0.6 * peak) + np.maximum(0.15 * peak, 10.0)
+    front = np.where(risen.any(axis=1), risen.argmax(axis=1), line[:, 0] - BODY_MM / spacing[1])
+    front = ndimage.gaussian_filter1d(
+        ndimage.median_filter(front.astype(float), max(3, round(40 / spacing[0])), mode="nearest"),
+        12.0 / spacing[0],
+        mode="nearest",
+    )
+    return np.stack([front + BODY_MM / spacing[1], line[:, 1]], axis=1)
+
+
 def spine_mask(
     hu: Float[np.ndarray, "z y x"],
     line: Float[np.ndarray, "z 2"] | None,
     spacing: grid.Spacing,
     blocked: Bool[np.ndarray, "z y x"],
 ) -> Bool[np.ndarray, "z y x"]:
-    """Vertebrae: bone within 34 mm sideways and 42 mm front to back of the line, closed; lung is left out."""
+    """Vertebrae: bone in the place of the vertebral bodies and, behind them, of the arches; lung is left out.
+
+    In front and to the left of the bodies lies the aorta, as bright as bone when enhanced: that corner is left out.
+    """
     out = np.zeros(hu.shape, dtype=bool)
     if line is None:
         return out
     y = (np.arange(hu.shape[1])[None, :, None] - line[:, 0, None, None]) * spacing[1]
     x = (np.arange(hu.shape[2])[None, None, :] - line[:, 1, None, None]) * spacing[2]
-    near = (x / 34.0) ** 2 + (y / 42.0) ** 2 < 1
-    core = (x / 14.0) ** 2 + (y / 16.0) ** 2 < 1
-    bone = near & (hu > BONE_HU) & (y > -24.0)
+    body = x**2 + y**2 < 21.0**2
+    arch = (np.abs(x) < 34.0) & (y > 10.0) & (y < 55.0)
+    core = x**2 + y**2 < 15.0**2
+    bone = (body | arch) & (hu > BONE_HU)
     return (grid.close(bone, 6.0, spacing) | core) & ~blocked
