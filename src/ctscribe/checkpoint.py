@@ -71,6 +71,14 @@ class LoadedModel:
         return self.model.config.grid
 
     @property
+    def cells(self) -> tuple[int, int, int]:
+        """Fine token grid (t, h, w): the grid divided evenly; region occupancy and heat maps live on it."""
+        t, h, w = (
+            n // size for n, size in zip(self.grid.shape, self.model.config.encoder.tubelets.fine, strict=True)
+        )
+        return t, h, w
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """Region ids in the order in which ``occupancy`` is expected."""
         return ontology.model_regions()
