@@ -91,9 +91,7 @@ def plan(**changes: object) -> TrainConfig:
     config = TrainConfig(
         stages=(
             Stage("first", 7, {"squared": 1.0}, trainable=("head.*",), lr=1e-2, batch_size=4, warmup=2),
-            Stage(
-                "second", 12, {"squared": 1.0, "small": 0.1}, lr=1e-2, batch_size=4, accumulate=2, warmup=3
-            ),
+            Stage("second", 12, {"squared": 1.0, "small": 0.1}, lr=1e-2, batch_size=4, accumulate=2, warmup=3),
         ),
         seed=5,
         ema=0.9,
@@ -173,7 +171,8 @@ def test_a_run_leaves_everything_a_reader_needs(straight: Path) -> None:
     assert [r["step"] for r in rows] == [3, 6, 7, 10, 13, 16, 19]
     assert rows[0]["seen"] == {"squared": 12}
     assert rows[-1]["seen"] == {"squared": 24, "small": 24}
-    assert not list(straight.rglob("*.p*kl")) and not list(straight.rglob("*.partial"))
+    assert not list(straight.rglob("*.p*kl"))
+    assert not list(straight.rglob("*.partial"))
 
 
 def test_learning_happens_and_only_where_asked(tmp_path: Path) -> None:
@@ -237,13 +236,15 @@ def test_killed_by_the_system_and_resumed(straight: Path, tmp_path: Path) -> Non
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "run" / "checkpoints").glob("step-*")):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "run" / "weights.safetensors").exists()
     result = train(Tied(), plan(checkpoint_every=2), source, LOSSES, tmp_path / "run")
-    assert result.resumed_from is not None and result.resumed_from >= 2
+    assert result.resumed_from is not None
+    assert result.resumed_from >= 2
     assert_same_run(straight, tmp_path / "run")
 
 
@@ -344,7 +345,8 @@ def test_a_loss_without_labels_is_null_not_zero(tmp_path: Path) -> None:
     stages = (Stage("only", 2, {"squared": 1.0, "blind": 1.0}, batch_size=4),)
     train(Tied(), plan(stages=stages), source, LOSSES, tmp_path)
     row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
-    assert row["losses"]["blind"] is None and row["seen"]["blind"] == 0
+    assert row["losses"]["blind"] is None
+    assert row["seen"]["blind"] == 0
 
 
 def test_a_run_that_learns_nothing_is_given_up(tmp_path: Path) -> None:
@@ -379,9 +381,7 @@ def test_a_step_that_is_not_finite_leaves_the_weights_alone(tmp_path: Path) -> N
         ((Stage("a", 0, {"small": 1.0}),), "steps is 0"),
     ],
 )
-def test_a_plan_that_cannot_run_is_refused_at_once(
-    stages: tuple[Stage, ...], words: str, tmp_path: Path
-) -> None:
+def test_a_plan_that_cannot_run_is_refused_at_once(stages: tuple[Stage, ...], words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         train(Tied(), plan(stages=stages), source, LOSSES, tmp_path)
     assert words in str(caught.value)

@@ -78,21 +78,6 @@ class StudyBatch:
         return StudyBatch(**{f.name: move(getattr(self, f.name), device) for f in fields(self)})
 
 
-@dataclass(frozen=True)
-class TextBatch:
-    """Reports and their facts without a scan: the language model learns to write before it can see."""
-
-    facts: FindingFacts
-    input_ids: Int[Tensor, "b l"]
-    labels: Int[Tensor, "b l"]
-    attention: Int[Tensor, "b l"]
-    languages: tuple[str, ...]
-
-    def to(self, device: torch.device | str) -> TextBatch:
-        """The same batch on another device."""
-        return TextBatch(**{f.name: move(getattr(self, f.name), device) for f in fields(self)})
-
-
 @runtime_checkable
 class ReportCoder(Protocol):
     """Turns a report into token ids and labels (`language.prompt.ReportTokenizer` does)."""
@@ -136,19 +121,6 @@ class Collate:
             for s in samples
         ]
         return pad_examples(examples, self.coder.pad)
-
-
-class TextCollate:
-    """(findings, text, language) -> `TextBatch`."""
-
-    def __init__(self, coder: ReportCoder, longest: int = 640) -> None:
-        self.coder, self.longest = coder, longest
-
-    def __call__(self, samples: Sequence[tuple[tuple[Finding, ...], str, str]]) -> TextBatch:
-        examples = [self.coder.example(text, language, self.longest) for _, text, language in samples]
-        ids, labels, attention = pad_examples(examples, self.coder.pad)
-        facts = facts_of([findings for findings, _, _ in samples])
-        return TextBatch(facts, ids, labels, attention, tuple(language for _, _, language in samples))
 
 
 def pad_examples(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -177,7 +178,8 @@ def check_leakage(manifest: Manifest, *, hash_images: bool = True, name_studies:
             f"manifest {manifest.path}: {len(bare)} rows have no split, the first on line {bare[0]}",
             hint="call assign_splits first",
         )
-    problems, repeats = _shared(manifest.rows, lambda row: row.patient, "the same patient")[0], []
+    repeats: list[Problem] = []
+    problems, _ = _shared(manifest.rows, lambda row: row.patient, "the same patient")
     if hash_images:
         crossing, repeats = _shared(manifest.rows, lambda row: image_digest(row.image), "the same image")
         problems += crossing
@@ -198,37 +200,32 @@ def image_digest(path: Path) -> str:
         return hashlib.sha256("".join(parts).encode()).hexdigest()
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     # Reports are long; the reader's default limit of 128 KiB a cell is too small for structured findings.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle, strict=True)
-        _check_columns(path, reader.fieldnames or ())
-        start = reader.line_num + 1
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UsageError(
-                        f"manifest {path}, line {start}",
-                        expected=f"{len(reader.fieldnames or ())} cells",
-                        got="more" if None in row else "fewer",
-                        hint="put quotes around text with commas",
-                    )
-                yield start, {key: value for key, value in row.items() if value.strip()}
-                start = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UsageError(f"manifest {path}, line {start}", expected="CSV in UTF-8", got=str(error)) from error
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    _check_columns(path, reader.fieldnames or ())
+    start = reader.line_num + 1
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise UsageError(
+                    f"manifest {path}, line {start}",
+                    expected=f"{len(reader.fieldnames or ())} cells",
+                    got="more" if None in row else "fewer",
+                    hint="put quotes around text with commas",
+                )
+            yield start, {key: value for key, value in row.items() if value.strip()}
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"manifest {path}, line {start}", expected="CSV", got=str(error)) from error
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"manifest {path}", expected="UTF-8", got=str(error)) from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -239,6 +236,21 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             raise UsageError(f"manifest {path}, line {number}", expected="a JSON object", got=type(values).__name__)
         _check_columns(path, tuple(values), required=(), line=number)
         yield number, {key: value for key, value in values.items() if value not in (None, "")}
+
+
+def _text(path: Path) -> str:
+    """The whole file; a byte order mark is dropped."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(
+            f"manifest {path}, line {line}",
+            expected="UTF-8",
+            got=f"byte 0x{content[error.start]:02x}",
+            hint="save it again as UTF-8 (spreadsheets call it 'CSV UTF-8')",
+        ) from error
 
 
 def _check_columns(

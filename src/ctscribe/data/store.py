@@ -125,7 +125,8 @@ class StudyStoreWriter:
             raise TrainingError(f"{self.folder.name} is full", got=f"{slot} studies", hint="use another shard")
         values: dict[str, np.ndarray] = {"hu": sample.hu, "occupancy": sample.occupancy}
         if self.layout.token_grid is not None:
-            flags = sample.dense if sample.dense is not None else self._nothing()
+            shape = (len(self.layout.kinds), *self.layout.token_grid)
+            flags = np.zeros(shape, bool) if sample.dense is None else sample.dense
             values["dense"] = np.packbits(flags.reshape(-1))
         for name, value in values.items():
             expected = self._arrays[name].shape[1:]
@@ -153,10 +154,6 @@ class StudyStoreWriter:
         """Give the shard back."""
         self._lines.close()
         os.close(self._lock)
-
-    def _nothing(self) -> np.ndarray:
-        assert self.layout.token_grid is not None
-        return np.zeros((len(self.layout.kinds), *self.layout.token_grid), bool)
 
     def _open(self, name: str, capacity: int) -> np.memmap:
         path = self.folder / f"{name}.npy"
@@ -263,7 +260,8 @@ def read_layout(root: Path) -> StoreLayout:
         ) from error
     if plain.get("format") != FORMAT:
         raise UsageError(f"{root}: format of the store", expected=str(FORMAT), got=str(plain.get("format")))
-    return StoreLayout(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
+    return StoreLayout(**values)
 
 
 def _settle_layout(root: Path, layout: StoreLayout) -> None:
