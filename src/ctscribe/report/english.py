@@ -103,7 +103,7 @@ class English:
         return _sentence(frame, phrase.fields(choice, self.words))
 
     def joined(self, first: Finding, second: Finding, choice: Choice) -> str:
-        a, b = (self._phrase(f, choice) for f in (first, second))
+        a, b = (self._phrase(f, choice, compact=True) for f in (first, second))
         if first.regions == second.regions and a.place == b.place:
             subject, place = f"{a.np} and {b.np}", b.place
         else:
@@ -148,7 +148,10 @@ class English:
         fields = {"size": sizes(finding.size_mm), "severity_ly": self.words["adverbs"].get(severity, "")}
         return choice.pick(fitting).format(**fields)
 
-    def _phrase(self, finding: Finding, choice: Choice, negated: bool = False) -> _Phrase:
+    def _phrase(
+        self, finding: Finding, choice: Choice, negated: bool = False, compact: bool = False
+    ) -> _Phrase:
+        """Put one finding into words; `compact` keeps everything before the noun, `negated` picks nouns for absence."""
         entry = self.words["kinds"][finding.kind]
         device = finding.value("device")
         nouns = (
@@ -167,7 +170,7 @@ class English:
         else:
             is_plural = several and not mass
             noun = plural(noun) if is_plural else noun
-        adjectives, after = self._attributes(finding, choice)
+        adjectives, after = self._attributes(finding, choice, compact)
         before_size, tail = self._size(finding, is_plural, mass, choice)
         tail += "".join(f", {phrase}" if tail or i else f" {phrase}" for i, phrase in enumerate(after))
         if tail and place and tail.startswith(" with"):
@@ -207,7 +210,7 @@ class English:
         link = "of" if entry["place"] == "of" else "in"
         return "", f" {link} {site}", site if link == "in" else ""
 
-    def _attributes(self, finding: Finding, choice: Choice) -> tuple[list[str], list[str]]:
+    def _attributes(self, finding: Finding, choice: Choice, compact: bool) -> tuple[list[str], list[str]]:
         """Adjectives in their usual order, and phrases that follow the noun instead."""
         before, after = [], []
         values = dict(finding.attributes)
@@ -216,7 +219,7 @@ class English:
             if value is None:
                 continue
             key = f"{name}.{value}"
-            if key in self.words["after"] and choice.chance(0.5):
+            if key in self.words["after"] and not compact and choice.chance(0.5):
                 after.append(choice.pick(self.words["after"][key]))
             else:
                 written = [ontology.attributes()[name][value]["en"][0]]

@@ -1,0 +1,194 @@
+"""Give every place, attribute and size in a sentence to the mention it speaks of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ctscribe import ontology
+from ctscribe.ontology import Language
+from ctscribe.report.parse.lexicon import Lexicon
+from ctscribe.report.parse.places import Place, placed
+from ctscribe.report.parse.scan import Item, Mention
+
+_COORDINATION = re.compile(r"^[\s,]*(?:and|or|,|&|-|/|及|和|或|、|\s)*(?:an?\s+)?$")
+
+
+@dataclass
+class Draft:
+    """A finding in the making."""
+
+    mention: Mention
+    places: list[Place] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+    size: tuple[float, ...] = ()
+    trailing: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Id of the kind of finding."""
+        return self.mention.kind
+
+    def take(self, item: Item, trailing: bool = False) -> bool:
+        """Add an item if this kind of finding can have it; the first size and the first value of an attribute stay."""
+        spec = ontology.findings()[self.kind]
+        if item.place:
+            regions = placed(self.kind, item.place)
+            if regions:
+                self.places.append(regions)
+                self.trailing = self.trailing or trailing
+            return bool(regions)
+        if item.size:
+            if spec.size_mm is None or self.size:
+                return False
+            self.size = item.size
+            return True
+        for name, value in item.senses:
+            if value in spec.attributes.get(name, ()) and name not in self.values:
+                self.values[name] = value
+                return True
+        return False
+
+    @property
+    def regions(self) -> Place:
+        """All regions named, the coarser ones dropped when a part of them is named too."""
+        named = list(dict.fromkeys(region for place in self.places for region in place))
+        return tuple(r for r in named if not any(o != r and r in ontology.ancestors(o) for o in named))
+
+
+def assemble(
+    sentence: str, language: Language, lexicon: Lexicon, found: list[Mention], loose: list[Item]
+) -> list[Draft]:
+    """One draft for each mention, holding what belongs to it."""
+    drafts = [Draft(m) for m in found]
+    for draft in drafts:
+        if draft.mention.sense.attribute is not None:
+            name, value = draft.mention.sense.attribute
+            draft.values[name] = value
+    if not drafts:
+        return drafts
+    if language == "zh":
+        _assign_chinese(sentence, drafts, loose)
+        return drafts
+    breaks = _breaks(sentence, lexicon)
+    fronted = _assign_english(sentence, drafts, loose, breaks)
+    _share(sentence, drafts, fronted, breaks, loose)
+    return drafts
+
+
+def _breaks(sentence: str, lexicon: Lexicon) -> Callable[[int, int], bool]:
+    """Whether a word between two positions ends a chain of modifiers."""
+    of_ends = [m.end() for m in re.finditer(r"\bof ", sentence) if lexicon.cues["filler_of"].search(sentence[: m.start()])]
+    spans = [m.span() for m in lexicon.cues["breaker"].finditer(sentence)]
+    spans = [(a, b) for a, b in spans if b + 1 not in of_ends]
+
+    def broken(start: int, end: int) -> bool:
+        return any(start <= a and b <= end for a, b in spans)
+
+    return broken
+
+
+def _assign_english(
+    sentence: str, drafts: list[Draft], loose: list[Item], broken: Callable[[int, int], bool]
+) -> list[Item]:
+    """Modifiers go to the noun they stand before, everything else to the finding before it; returns fronted places."""
+    fronted: list[Item] = []
+    for item in loose:
+        inside = next((d for d in drafts if d.mention.gap[0] <= item.start and item.end <= d.mention.gap[1]), None)
+        if inside is not None:
+            inside.take(item)
+            continue
+        following = next((d for d in drafts if d.mention.start >= item.end), None)
+        previous = next((d for d in reversed(drafts) if d.mention.end <= item.start), None)
+        if following is not None and _modifies(item, following.mention, loose, broken, sentence):
+            for draft in [d for d in drafts if d.mention.start == following.mention.start]:
+                draft.take(item)
+        elif previous is not None and item.strong:
+            if not previous.take(item, trailing=True) and item.size:
+                _nearest_sized(drafts, previous, item)
+        elif item.place and item.strong:
+            fronted.append(item)
+        elif following is not None and item.strong and not item.place:
+            following.take(item)
+    return fronted
+
+
+def _nearest_sized(drafts: list[Draft], previous: Draft, item: Item) -> None:
+    for draft in reversed(drafts[: drafts.index(previous)]):
+        if draft.take(item, trailing=True):
+            return
+
+
+def _modifies(
+    item: Item, mention: Mention, loose: list[Item], broken: Callable[[int, int], bool], sentence: str
+) -> bool:
+    """Whether an unbroken chain of modifiers leads from the item to the noun."""
+    chain = [i for i in loose if item.start <= i.start and i.end <= mention.start]
+    position = item.end
+    for step in [*chain[1:], None]:
+        end = mention.start if step is None else step.start
+        if broken(position, end):
+            both_words = step is not None and item.senses and step.senses
+            if not (both_words and _COORDINATION.match(sentence[position:end])):
+                return False
+        position = mention.end if step is None else max(position, step.end)
+    return True
+
+
+def _share(
+    sentence: str,
+    drafts: list[Draft],
+    fronted: list[Item],
+    broken: Callable[[int, int], bool],
+    loose: list[Item],
+) -> None:
+    """ "A and B in the right lung": both lie there. "In the right lung, A and B": so here."""
+    for first, second in reversed(list(zip(drafts, drafts[1:], strict=False))):
+        if first.places or not second.trailing:
+            continue
+        between = sentence[first.mention.end : second.mention.start]
+        for item in reversed(loose):
+            if first.mention.end <= item.start and item.end <= second.mention.start:
+                a, b = item.start - first.mention.end, item.end - first.mention.end
+                between = between[:a] + between[b:]
+        if _COORDINATION.match(re.sub(r"\b(?:areas?|foci) of\b", "", between)):
+            for place in second.places:
+                if regions := placed(first.kind, place):
+                    first.places.append(regions)
+                    first.trailing = True
+    for draft in drafts:
+        if not draft.places:
+            for item in fronted:
+                draft.take(item)
+
+
+def _assign_chinese(sentence: str, drafts: list[Draft], loose: list[Item]) -> None:
+    """What stands before a finding in its comma clause is its own; what follows belongs to the finding before."""
+    edges = [0, *(m.end() for m in re.finditer("[,:]", sentence)), len(sentence) + 1]
+    clause = lambda position: sum(edge <= position for edge in edges)  # noqa: E731
+    pending: list[Item] = []
+    for item in loose:
+        inside = next((d for d in drafts if d.mention.gap[0] <= item.start and item.end <= d.mention.gap[1]), None)
+        following = next((d for d in drafts if d.mention.start >= item.end), None)
+        previous = next((d for d in reversed(drafts) if d.mention.end <= item.start), None)
+        if inside is not None:
+            inside.take(item)
+        elif following is not None and clause(following.mention.start) == clause(item.start):
+            for draft in [d for d in drafts if d.mention.start == following.mention.start]:
+                draft.take(item)
+        elif previous is not None and not (item.place and clause(previous.mention.start) != clause(item.start)):
+            previous.take(item, trailing=True)
+        elif item.place:
+            pending.append(item)
+    for first, second in zip(drafts, drafts[1:], strict=False):
+        if clause(first.mention.start) == clause(second.mention.start) and not second.places:
+            for place in first.places:
+                if regions := placed(second.kind, place):
+                    second.places.append(regions)
+    for draft in drafts:
+        start = edges[clause(draft.mention.start) - 1]
+        if not draft.places and re.match(r"\s*(?:并|伴|内|其内|另|亦|且|同时)?(?:可)?(?:见|示|伴|有|呈|未见)", sentence[start:]):
+            for item in pending:
+                if item.end <= draft.mention.start:
+                    draft.take(item)

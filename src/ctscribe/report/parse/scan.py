@@ -1,0 +1,161 @@
+"""Find everything in one sentence that may matter: mentions of findings, places, attributes and sizes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ctscribe.ontology import Language
+from ctscribe.report.parse.lexicon import Lexicon, Pattern, Sense
+from ctscribe.report.parse.places import Place, named_by_rule
+
+_NUMBER = r"\d+(?:[.,]\d+)?"
+_SIZE = re.compile(
+    rf"(?<![A-Za-z0-9.,])(?P<axes>{_NUMBER}\s*(?:mm|cm)?(?:\s*x\s*{_NUMBER}\s*(?:mm|cm)?){{0,2}}?)\s*(?<=[\d ])(?P<unit>mm|cm)(?![A-Za-z])"
+    rf"|(?<![A-Za-z0-9.,])(?P<axes2>{_NUMBER}\s*(?P<unit2>mm|cm)\s*x\s*{_NUMBER}\s*(?:mm|cm)(?:\s*x\s*{_NUMBER}\s*(?:mm|cm))?)"
+)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A word for a kind of finding at [start, end); `gap` is where attribute words may stand inside it."""
+
+    start: int
+    end: int
+    sense: Sense
+    gap: tuple[int, int] = (-1, -1)
+
+    @property
+    def kind(self) -> str:
+        """Id of the kind of finding."""
+        return self.sense.kind
+
+
+@dataclass(frozen=True)
+class Item:
+    """A place, attribute or size at [start, end), waiting for the mention it belongs to."""
+
+    start: int
+    end: int
+    place: Place = ()
+    senses: tuple[tuple[str, str], ...] = ()
+    size: tuple[float, ...] = ()
+    strong: bool = True
+
+
+def mentions(sentence: str, lexicon: Lexicon) -> list[Mention]:
+    """Mentions in order of position; a word inside a longer mention is not one of its own."""
+    found: list[Mention] = []
+    for pattern in lexicon.kinds:
+        if pattern.literal in sentence:
+            found += [_mention(match, pattern) for match in pattern.regex.finditer(sentence)]
+    found.sort(key=lambda m: (m.start, -m.end, m.sense.status or "", m.sense.attribute is None))
+    kept: list[Mention] = []
+    for mention in found:
+        if not any(_hides(other, mention) for other in found):
+            if all((m.start, m.end, m.kind) != (mention.start, mention.end, mention.kind) for m in kept):
+                kept.append(mention)
+    return kept
+
+
+def _mention(match: re.Match[str], pattern: Pattern) -> Mention:
+    gap = match.span("gap") if "gap" in pattern.regex.groupindex else (-1, -1)
+    return Mention(match.start(), match.end(), pattern.means, gap)
+
+
+def _hides(other: Mention, mention: Mention) -> bool:
+    """Whether `mention` is only part of `other`."""
+    overlap = other.start < mention.end and mention.start < other.end
+    if not overlap or other is mention:
+        return False
+    same = other.kind == mention.kind
+    if same and other.sense.status == "absent" and mention.sense.status != "absent":
+        return True
+    if same and mention.sense.status == "absent" and other.sense.status != "absent":
+        return False
+    if same and mention.sense.status == "uncertain" and other.sense.status != "uncertain":
+        return True
+    inside = other.start <= mention.start and mention.end <= other.end
+    longer = other.end - other.start > mention.end - mention.start
+    if same and not inside and overlap:
+        return other.start < mention.start
+    return inside and longer
+
+
+def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Mention]) -> list[Item]:
+    """Places, attributes and sizes in order of position, none inside a mention (except in its gap)."""
+    places = _places(sentence, lexicon, language)
+    words = [
+        Item(match.start(), match.end(), senses=pattern.means)
+        for pattern in lexicon.attributes
+        if pattern.literal in sentence
+        for match in pattern.regex.finditer(sentence)
+    ]
+    found = _longest(places) + _longest(words) + list(_sizes(sentence, lexicon))
+    found = [_clipped(item, taken) for item in found]
+    free = [item for item in found if not any(_covers(mention, item) for mention in taken)]
+    return sorted(free, key=lambda item: item.start)
+
+
+def _places(sentence: str, lexicon: Lexicon, language: Language) -> list[Item]:
+    found = [
+        Item(match.start(), match.end(), place=pattern.means)
+        for pattern in lexicon.regions
+        if pattern.literal in sentence
+        for match in pattern.regex.finditer(sentence)
+    ]
+    found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language)]
+    return found
+
+
+def _longest(found: list[Item]) -> list[Item]:
+    """Of overlapping items only the longest; of equal ones the strong one."""
+    kept: list[Item] = []
+    for item in sorted(found, key=lambda i: (i.start - i.end, not i.strong, i.start)):
+        if all(item.end <= other.start or other.end <= item.start for other in kept):
+            kept.append(item)
+    return kept
+
+
+def _clipped(item: Item, taken: list[Mention]) -> Item:
+    """A place that runs into a mention ends where it begins (右侧胸膜 + 胸膜增厚)."""
+    into = [m.start for m in taken if item.place and item.start < m.start < item.end <= m.end]
+    return replace(item, end=min(into)) if into else item
+
+
+def _covers(mention: Mention, item: Item) -> bool:
+    if item.end <= mention.start or mention.end <= item.start:
+        return False
+    return not (mention.gap[0] <= item.start and item.end <= mention.gap[1])
+
+
+def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
+    found = []
+    for match in _SIZE.finditer(sentence):
+        before = sentence[max(0, match.start() - 40) : match.start()]
+        after = sentence[match.end() : match.end() + 40]
+        if lexicon.cues["smaller"].search(before) or lexicon.cues["thin"].search(after[:15]):
+            continue
+        if lexicon.cues["past"].search(before) or re.match(r"[^,;()]{0,12}\b(?:in|on) (?:the )?(?:previous|prior)", after):
+            continue
+        text, unit = (match["axes"], match["unit"]) if match["axes"] else (match["axes2"], match["unit2"])
+        scale = 10.0 if unit == "cm" else 1.0
+        axes = sorted((round(float(n.replace(",", ".")) * scale, 2) for n in re.findall(_NUMBER, text)), reverse=True)
+        found.append(Item(match.start(), match.end(), size=tuple(axes[:2])))
+    return found
+
+
+def veto(sentence: str, clause: tuple[int, int], mention: Mention, lexicon: Lexicon) -> bool:
+    """Whether a word such as "nodule" speaks of another organ here ("hypodense nodule in the liver")."""
+    if mention.kind not in lexicon.elsewhere_kinds:
+        return False
+    around = sentence[clause[0] : clause[1]]
+    around = around[: mention.start - clause[0]] + " " + around[mention.end - clause[0] :]
+    if not lexicon.cues["organs"].search(around):
+        return False
+    return bool(lexicon.cues["overrides"].search(around)) or not lexicon.cues["lungs"].search(around)
+
+
+def moved(mention: Mention, sense: Sense) -> Mention:
+    """The same words, read in another sense."""
+    return replace(mention, sense=sense)

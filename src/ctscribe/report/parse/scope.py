@@ -1,0 +1,91 @@
+"""How far "no", "possible" and their like reach: clauses of a sentence, and the status of a mention in its clause.
+
+After NegEx and ConText (Chapman et al., J Biomed Inform 2001;34:301-310; Harkema et al., ibid. 2009;42:839-851): a cue
+reaches over its clause, forwards or backwards; words that look negative but deny nothing are masked first.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ctscribe.ontology import Language
+from ctscribe.report.parse.lexicon import Lexicon
+from ctscribe.report.parse.scan import Mention
+from ctscribe.report.words import Status
+
+Clause = tuple[int, int]
+
+_SEPARATOR = re.compile(r",(?: and)?|\band\b|\bor\b(?= (?:no|not)\b)")
+_NO = re.compile(r"\b(?:no|without|neither)\b")
+_BRACKETS = re.compile(r"\([^()]*\)?")
+
+
+def clauses(sentence: str, language: Language, lexicon: Lexicon, found: list[Mention]) -> list[Clause]:
+    """Cut a sentence into clauses."""
+    if language == "zh":
+        cuts = [match.end() for match in re.finditer(r"[,:]", sentence)]
+    else:
+        cuts = _english_cuts(sentence, lexicon, found)
+    cuts += [match.start() for match in lexicon.cues["terminator"].finditer(sentence)]
+    inside = [m for m in found for cut in cuts if m.start < cut < m.end]
+    edges = sorted({0, len(sentence), *(c for c in cuts if not any(m.start < c < m.end for m in inside))})
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def _english_cuts(sentence: str, lexicon: Lexicon, found: list[Mention]) -> list[int]:
+    """Between two predicates ("is", "are", "was", ...) one statement ends and the next begins."""
+    cuts = []
+    predicates = list(lexicon.cues["predicate"].finditer(sentence))
+    for left, right in zip(predicates, predicates[1:], strict=False):
+        between = (left.end(), right.start())
+        separators = list(_SEPARATOR.finditer(sentence, *between))
+        if not separators:
+            continue
+        denial = next((s for s in separators if _NO.match(sentence[s.end() :].lstrip())), None)
+        first = min((m.start for m in found if between[0] <= m.start < between[1]), default=None)
+        before = [s for s in separators if first is not None and s.start() < first]
+        chosen = denial or (before[-1] if before else separators[-1])
+        cuts.append(chosen.start())
+    for match in re.finditer(r",(?: and)? (?=(?:no|without)\b)", sentence):
+        cuts.append(match.start())
+    return cuts
+
+
+def clause_of(mention: Mention, parts: list[Clause]) -> Clause:
+    """The clause a mention begins in."""
+    return next((c for c in parts if c[0] <= mention.start < c[1]), parts[-1])
+
+
+def bracket_of(mention: Mention, sentence: str) -> Clause | None:
+    """The brackets a mention stands in: what is said there reaches no further, and nothing outside reaches in."""
+    spans = (match.span() for match in _BRACKETS.finditer(sentence))
+    return next((span for span in spans if span[0] <= mention.start < span[1]), None)
+
+
+def status_of(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) -> Status:
+    """Present, absent or uncertain, by the cues of the clause around a mention."""
+    if mention.sense.status == "absent":
+        return "absent"
+    cues = lexicon.cues
+    if bracket := bracket_of(mention, sentence):
+        clause = bracket
+    else:
+        sentence = _masked(_BRACKETS, sentence)
+    before = sentence[clause[0] : mention.start]
+    after = sentence[mention.end : clause[1]]
+    if mention.gap[0] >= 0:
+        before += " " + sentence[mention.gap[0] : mention.gap[1]]
+    before, after = (_masked(cues["pseudo"], text) for text in (before, after))
+    unsure = bool(cues["maybe_after"].search(after))
+    after = _masked(cues["maybe_after"], after)
+    before_unmasked = before
+    unsure = unsure or bool(cues["maybe_before"].search(before))
+    if unsure and not cues["no_before"].search(_masked(cues["maybe_before"], before_unmasked)):
+        return "uncertain"
+    if cues["no_before"].search(before) or cues["no_after"].search(after):
+        return "absent"
+    return "uncertain" if unsure or mention.sense.status == "uncertain" else "present"
+
+
+def _masked(pattern: re.Pattern[str], text: str) -> str:
+    return pattern.sub(lambda match: " " * len(match.group()), text)

@@ -1,0 +1,58 @@
+"""Raw report text -> normalised sentences, in English and Chinese."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from ctscribe.ontology import Language
+
+_HAN = re.compile(r"[\u4e00-\u9fff]")
+_LATIN = re.compile(r"[A-Za-z]")
+_DASHES = str.maketrans({c: "-" for c in "‐‑‒–—―−"} | {c: "'" for c in "‘’´`"} | {"×": "x", "✕": "x"})
+_SPACES = re.compile(r"[ \t\u00a0\u3000]+")
+_ZH_UNITS = (
+    (re.compile(r"毫米"), "mm"),
+    (re.compile(r"厘米|公分"), "cm"),
+    (re.compile(r"(?<=\d)\s*[*X]\s*(?=\d)"), "x"),
+    (re.compile(r"(?<=\d)\s*乘\s*(?=\d)"), "x"),
+)
+_EN_SPLIT = re.compile(
+    r"""(?<!\d)\.(?=\s|$|["•])      # a full stop that is no decimal point
+    | (?<=\d)\.(?=\s+[A-Z"•]|\s*$)  # ... or that ends a sentence after a number
+    | [!\n"•;]                      # bullets and CT-RATE's quote marks
+    | \?(?=\s+[A-Z])                # a question outside brackets
+    | (?:^|(?<=\s))[-*]\s(?=[A-Z])  # dashes as list marks
+    | (?:^|(?<=\s))\d{1,2}[.)]\s(?=[A-Z])  # numbered lists
+    """,
+    re.VERBOSE,
+)
+_ZH_SPLIT = re.compile(r"[。;!\n•]|(?<![\dA-Za-z])\.(?!\d)|(?:^|(?<=[。;\s]))\d{1,2}[.、)](?=\D)")
+_HEADING = re.compile(r"^\s*[A-Za-z][A-Za-z /&,]{2,40}:\s*")
+_ZH_HEADING = re.compile(r"^\s*[\u4e00-\u9fff/]{1,10}:\s*")
+
+
+def detect_language(text: str) -> Language:
+    """Chinese when at least a fifth of the letters are Han characters."""
+    han, latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
+    return "zh" if han and han >= 0.2 * (han + latin) else "en"
+
+
+def normalise(text: str) -> str:
+    """Half-width forms, plain quotes and dashes, ``x`` between axes, single spaces."""
+    plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
+    for curly in "“”„«»″":
+        plain = plain.replace(curly, '"')
+    return _SPACES.sub(" ", plain.replace("\r", "\n"))
+
+
+def sentences(text: str, language: Language) -> list[str]:
+    """Sentences in lower case, headings such as ``LUNGS:`` removed, empty ones dropped."""
+    plain = normalise(text)
+    if language == "zh":
+        for pattern, unit in _ZH_UNITS:
+            plain = pattern.sub(unit, plain)
+        pieces = [_ZH_HEADING.sub("", piece) for piece in _ZH_SPLIT.split(plain)]
+    else:
+        pieces = [_HEADING.sub("", piece) for piece in _EN_SPLIT.split(plain)]
+    return [piece.strip().lower() for piece in pieces if piece and piece.strip()]
