@@ -13,6 +13,8 @@ from ctscribe.evaluation.labels import Labels, present_matrix, vocabulary
 from ctscribe.evaluation.record import Pair, Record, closure, status_by_kind
 from ctscribe.evaluation.scorer import Scorer, score_pair
 from ctscribe.report import Finding
+from ctscribe.report.parse import ct_rate_labels_of
+from ctscribe.report.sampler import sample_findings
 
 CLINICAL = (Labels("ct_rate"), Labels("ontology"), Crg(), Faithfulness(), Funnel())
 
@@ -48,13 +50,13 @@ def test_a_kind_said_twice_takes_its_strongest_status():
     assert status_by_kind(said) == {"pleural_effusion": "present", "mass": "uncertain"}
 
 
-def test_a_consolidation_is_a_lung_opacity_and_an_uncertain_or_absent_one_is_not():
+def test_a_consolidation_is_a_lung_opacity_and_an_absent_one_is_not():
     assert closure(["consolidation"]) == {"consolidation", "lung_opacity"}
     names = vocabulary("ct_rate")
     matrix = present_matrix(
         [
             record(Finding("consolidation")),
-            record(Finding("consolidation", "uncertain"), Finding("mass", "absent")),
+            record(Finding("consolidation", "absent"), Finding("mass", "absent")),
         ],
         names,
     )
@@ -63,6 +65,13 @@ def test_a_consolidation_is_a_lung_opacity_and_an_uncertain_or_absent_one_is_not
         "Consolidation",
     ]
     assert not matrix[1].any()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_labels_are_those_the_parser_gives(seed):
+    findings = sample_findings(np.random.default_rng(seed))
+    (row,) = present_matrix([record(*findings)], vocabulary("ct_rate"))
+    assert dict(zip(vocabulary("ct_rate"), row.tolist(), strict=True)) == ct_rate_labels_of(findings)
 
 
 def test_vocabularies_are_the_18_labels_and_every_kind_of_the_ontology():
@@ -200,7 +209,8 @@ NODULE = Finding("lung_nodule", regions=("right_upper_lobe",), size_mm=(10.0, 8.
         (Finding("lung_nodule", regions=("right_lower_lobe",), size_mm=(10.0,)), "lobe"),
         (Finding("lung_nodule", regions=("left_upper_lobe",), size_mm=(10.0,)), "laterality"),
         (Finding("lung_nodule", size_mm=(10.0,)), "laterality"),
-        (Finding("lung_nodule", "uncertain", regions=("right_upper_lobe",), size_mm=(10.0,)), "presence"),
+        (Finding("lung_nodule", "uncertain", regions=("right_upper_lobe",), size_mm=(10.0,)), None),
+        (Finding("lung_nodule", "absent", regions=("right_upper_lobe",)), "presence"),
         (Finding("mass", regions=("right_upper_lobe",), size_mm=(10.0,)), "presence"),
     ],
 )
@@ -216,6 +226,8 @@ def test_stages_are_asked_only_when_the_reference_states_the_detail():
 
 
 def test_sides_and_lobes_of_a_finding():
+    lingular = Finding("lung_nodule", regions=("lul_superior_lingular_segment",))
+    assert (sides(lingular), lobes(lingular)) == ({"left"}, {"left_upper_lobe"})
     assert sides(Finding("emphysema", regions=("lungs",))) == {"left", "right"}
     assert sides(Finding("cardiomegaly", regions=("heart",))) == set()
     assert lobes(Finding("emphysema", regions=("right_lung",))) == set()

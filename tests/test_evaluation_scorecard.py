@@ -13,6 +13,7 @@ import pytest
 from ctscribe.errors import UsageError
 from ctscribe.evaluation import Measure, Record, Scorer, evaluate, run_evaluate, score_pair
 from ctscribe.evaluation.baselines import BASELINES, always_normal, most_frequent
+from ctscribe.evaluation.reading import read_reports
 from ctscribe.evaluation.record import Pair
 from ctscribe.evaluation.registry import default_scorers
 from ctscribe.evaluation.scorer import ratio
@@ -211,6 +212,17 @@ def test_run_evaluate_writes_every_file(tmp_path):
     reports = [json.loads(line) for line in (out / "reports.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["id"] for row in reports] == [r.id for r in references]
     assert {"hallucinated", "omitted"} <= set(reports[0]["reasons"]["faithfulness"])
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_texts_alone_score_as_well_as_their_findings(tmp_path, language):
+    references = some(8, seed=4, language=language)
+    given = jsonl(tmp_path / "ref.jsonl", references)
+    found = evaluate(given, given, findings_from="text", resamples=0)
+    assert found.value("labels18.micro_f1") == 1.0
+    assert any("8 parsed from text, 0 given" in note for note in found.notes)
+    for record in read_reports(given, findings_from="text").records:
+        assert record.possible == next(r for r in references if r.id == record.id).possible
 
 
 def test_the_page_is_self_contained_and_escapes_what_it_shows(card):

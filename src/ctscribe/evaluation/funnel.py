@@ -1,11 +1,11 @@
 """The funnel: presence -> laterality -> lobe -> size.
 
-For every finding the reference reports as present: does the candidate report the kind, on the right side, in
-the right lobe, with the right size? A stage is asked only of findings that passed the stages before it and
+For every finding the reference reports as present: does the candidate report the kind, on the correct side, in
+the correct lobe, with the correct size? A stage is asked only of findings that passed the stages before it and
 only when the reference states that detail, so each stage has its own denominator:
 
     stage        asked when                          passed when
-    presence     always                              the candidate reports the kind as present
+    presence     always                              the candidate reports the kind, if only as possible
     laterality   the reference names a side          the same set of sides
     lobe         the reference names a lobe          the same set of lobes
     size         the reference gives a size          long axes differ by at most max(1 mm, 20 % of the
@@ -93,7 +93,7 @@ def matched(pair: Pair) -> list[tuple[Finding, Finding | None]]:
     from scipy.optimize import linear_sum_assignment  # a third of a second to import
 
     wanted = [f for f in pair.reference.findings if f.status == "present"]
-    offered = [f for f in pair.candidate.findings if f.status == "present"]
+    offered = [f for f in pair.candidate.findings if f.status != "absent"]
     answers: dict[int, Finding] = {}
     for kind in {f.kind for f in wanted}:
         rows = [i for i, f in enumerate(wanted) if f.kind == kind]
@@ -111,10 +111,10 @@ class Funnel(Scorer):
     name = "funnel"
     measures = (
         Measure("presence", "Share of true findings whose kind is reported."),
-        Measure("laterality", "Of those with a side, share on the right side."),
-        Measure("lobe", "Of those on the right side with a lobe, share in the right lobe."),
-        Measure("size", "Of those in the right place with a size, share within max(1 mm, 20 %)."),
-        Measure("complete", "Share of true findings right at every stage the reference states."),
+        Measure("laterality", "Of those with a stated side, share on that side."),
+        Measure("lobe", "Of those on the correct side with a stated lobe, share in that lobe."),
+        Measure("size", "Of those in the correct place with a stated size, share within max(1 mm, 20 %)."),
+        Measure("complete", "Share of true findings correct at every stage the reference states."),
     )
 
     def tally(self, pairs: Sequence[Pair]) -> np.ndarray:

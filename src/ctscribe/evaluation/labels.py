@@ -1,8 +1,9 @@
 """Is each abnormality reported? Precision, recall and F1 per label, macro and micro.
 
 Two vocabularies: CT-RATE's 18 labels, which others publish, and every finding kind of the ontology. A label
-is positive when the report says the kind is present, or says another that implies it. An uncertain statement
-is not positive: see `docs/reference/metrics.md`.
+is positive when the report says the kind is present or possible, or says another that implies it: CT-RATE's
+annotators count uncertain statements, and one rule serves both vocabularies. Whether a system hedges where the
+reference is sure is counted in `faithfulness`.
 
 Conventions are scikit-learn's (`precision_recall_fscore_support` with `zero_division=0`), except that a
 label no reference is positive for has no recall and no F1: it leaves the macro average, and the table says
@@ -36,7 +37,7 @@ def present_matrix(records: Sequence[Record], labels: Mapping[str, str]) -> np.n
     column = {kind: index for index, kind in enumerate(labels.values())}
     matrix = np.zeros((len(records), len(column)), dtype=bool)
     for row, record in enumerate(records):
-        matrix[row, [column[kind] for kind in closure(record.present) if kind in column]] = True
+        matrix[row, [column[kind] for kind in closure(record.possible) if kind in column]] = True
     return matrix
 
 
@@ -104,7 +105,7 @@ class Labels(Scorer):
 
     def explain(self, pair: Pair) -> dict[str, Any]:
         """Labels found, invented and missed."""
-        found, truth = closure(pair.candidate.present), closure(pair.reference.present)
+        found, truth = closure(pair.candidate.possible), closure(pair.reference.possible)
         return {
             "found": [label for label, kind in self.labels.items() if kind in found & truth],
             "invented": [label for label, kind in self.labels.items() if kind in found - truth],

@@ -96,16 +96,15 @@ def overlaps(pairs: Sequence[Pair]) -> Iterator[Overlap]:
         keys = np.concatenate([candidate.keys, reference.keys])
         pair = np.concatenate([candidate.document, reference.document])
         # Scrambling the pair's number into the n-gram's makes one sort do for the whole block.
-        _, first, entry = np.unique(
-            keys ^ _mixed(pair.astype(np.uint64) * _STEP), return_index=True, return_inverse=True
-        )
-        ours, theirs = entry[: len(candidate.keys)], entry[len(candidate.keys) :]
-        yield Overlap(
-            key=keys[first],
-            pair=pair[first],
-            candidate=np.bincount(ours, minlength=len(first)).astype(np.float64),
-            reference=np.bincount(theirs, minlength=len(first)).astype(np.float64),
-        )
+        own = keys ^ _mixed(pair.astype(np.uint64) * _STEP)
+        order = np.argsort(own)
+        ranked = own[order]
+        starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(ranked)])
+        first = order[starts]
+        is_candidate = (order < len(candidate.keys)).astype(np.float64)
+        total = np.diff(starts, append=len(ranked)).astype(np.float64)
+        ours = np.add.reduceat(is_candidate, starts) if len(starts) else total
+        yield Overlap(key=keys[first], pair=pair[first], candidate=ours, reference=total - ours)
 
 
 def blocks(pairs: Sequence[Pair]) -> Iterator[Sequence[Pair]]:

@@ -100,7 +100,7 @@ def evaluate(
 def run_evaluate(
     predictions: Path,
     references: Path,
-    out: Path,
+    out: Path | None = None,
     *,
     system: str | None = None,
     pool: Path | None = None,
@@ -115,6 +115,7 @@ def run_evaluate(
 
     Args:
         out: folder for scorecard.json, scorecard.html, the CSV tables and reports.jsonl; made when missing.
+            None writes nothing.
         system: name on the scorecard; None for the name of the predictions file.
 
     Raises:
@@ -134,7 +135,8 @@ def run_evaluate(
         permutations=permutations,
         seed=seed,
     )
-    write_scorecard(card, out)
+    if out is not None:
+        write_scorecard(card, out)
     return card
 
 
