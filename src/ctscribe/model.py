@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -90,6 +90,7 @@ class Description:
     findings: tuple[Finding, ...]
 
 
+@runtime_checkable
 class ReportBatch(Protocol):
     """What one training batch must offer."""
 

@@ -7,7 +7,7 @@ What is said is fixed by the findings; how it is said is chosen from ``phrasing/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ctscribe import ontology
 from ctscribe.errors import UsageError
@@ -21,6 +21,7 @@ from ctscribe.report.words import Finding, report_order
 _LONGEST_LIST = 4
 
 
+@runtime_checkable
 class Writer(Protocol):
     """One language: phrases groups that the grouping below found to belong in one sentence."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -90,6 +90,7 @@ class Segmentation:
         return table
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """Anything that names regions in a canonical volume: the classical rules, a network, a reader of files."""
 
