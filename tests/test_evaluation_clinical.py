@@ -14,6 +14,7 @@ from ctscribe.evaluation.record import Pair, Record, closure, status_by_kind
 from ctscribe.evaluation.scorer import Scorer, score_pair
 from ctscribe.report import Finding
 from ctscribe.report.parse import ct_rate_labels_of
+from ctscribe.report.render import render_text
 from ctscribe.report.sampler import sample_findings
 
 CLINICAL = (Labels("ct_rate"), Labels("ontology"), Crg(), Faithfulness(), Funnel())
@@ -181,6 +182,19 @@ def test_hallucination_omission_and_contradiction_worked_by_hand():
     score = score_pair(Faithfulness(), pair)
     assert score.values == {"hallucination": 2 / 4, "contradiction": 1 / 4, "omission": 2 / 2}
     assert score.explanation["hedged"] == ["mass"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_mistakes_are_shown_with_the_sentences_that_make_them(language):
+    def written(*findings: Finding) -> Record:
+        return Record("s", render_text(findings, language), language, findings)
+
+    candidate = written(Finding("emphysema"), Finding("pneumothorax"))
+    reference = written(Finding("emphysema"), Finding("cardiomegaly"))
+    why = score_pair(Faithfulness(), Pair(candidate, reference)).explanation
+    assert list(why["invented_sentences"]) == ["pneumothorax"]
+    assert list(why["missing_sentences"]) == ["cardiomegaly"]
+    assert ("pneumothorax" if language == "en" else "气胸") in why["invented_sentences"]["pneumothorax"]
 
 
 def test_a_hedge_is_neither_invented_nor_left_out():

@@ -13,12 +13,12 @@ counted once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from ctscribe.evaluation.record import Pair, closure
+from ctscribe.evaluation.record import Pair, Record, closure
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
 
 
@@ -41,6 +41,20 @@ def hedged(pair: Pair) -> tuple[str, ...]:
     """Kinds present on one side and only uncertain on the other, sorted."""
     both = pair.candidate.possible & pair.reference.possible
     return tuple(sorted(k for k in both if pair.candidate.statuses[k] != pair.reference.statuses[k]))
+
+
+def sentences_stating(record: Record, kinds: Collection[str]) -> dict[str, str]:
+    """Finding id -> the first sentence of the report that says it is present; kinds no sentence states are left out."""
+    if not kinds:
+        return {}
+    from ctscribe.report.parse import parse_sentence, sentences
+
+    stated: dict[str, str] = {}
+    for sentence in sentences(record.text, record.language):
+        for finding in parse_sentence(sentence, record.language):
+            if finding.kind in kinds and finding.status == "present":
+                stated.setdefault(finding.kind, sentence)
+    return stated
 
 
 class Faithfulness(Scorer):
@@ -78,12 +92,15 @@ class Faithfulness(Scorer):
         }
 
     def explain(self, pair: Pair) -> dict[str, Any]:
-        """The offending kinds."""
+        """The offending kinds, with the sentences that state them where the parser finds them."""
+        invented, missing = hallucinated(pair), omitted(pair)
         return {
-            "hallucinated": list(hallucinated(pair)),
+            "hallucinated": list(invented),
             "contradicted": list(contradicted(pair)),
-            "omitted": list(omitted(pair)),
+            "omitted": list(missing),
             "hedged": list(hedged(pair)),
+            "invented_sentences": sentences_stating(pair.candidate, invented),
+            "missing_sentences": sentences_stating(pair.reference, missing),
         }
 
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ def stages_passed(reference: Finding, candidate: Finding | None) -> tuple[tuple[
     if lobes(reference):
         checks.append(("lobe", lobes(reference) == lobes(candidate)))
     if reference.size_mm:
-        agrees = bool(candidate.size_mm) and size_agrees(reference.size_mm[0], candidate.size_mm[0])
+        agrees = bool(candidate.size_mm) and size_agrees(float(reference.size_mm[0]), float(candidate.size_mm[0]))
         checks.append(("size", agrees))
     first_failure = next((i for i, (_, passed) in enumerate(checks) if not passed), len(checks))
     return tuple(checks[: first_failure + 1])
