@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
-from ctscribe import ontology
 from ctscribe.data.anatomy import cavity as cavity_
 from ctscribe.data.anatomy import grid, mediastinum, skeleton
 from ctscribe.data.anatomy.airways import Airways, find_airways
@@ -43,8 +42,9 @@ LEAVES = (
     "pulmonary_artery", "oesophagus", "right_pleura", "left_pleura", "diaphragm", "chest_wall", "ribs",
     "spine", "thyroid", "upper_abdomen",
 )  # fmt: skip
-NAMES = {value: region for value, region in enumerate(LEAVES, start=1)}
+NAMES = dict(enumerate(LEAVES, start=1))
 VALUE = {region: value for value, region in NAMES.items()}
+LOBES = VALUE["left_lower_lobe"]
 APPROXIMATE = (
     "lobes (planes at the usual place of the fissures), heart, aorta, pulmonary artery, oesophagus, pleura, "
     "diaphragm, thyroid and upper abdomen are approximate places, not boundaries"
@@ -273,7 +273,22 @@ def _refine(
 
     Within one working voxel of the surface the voxel's own density decides; further in and out the working grid does.
     """
-    return labels
+    reach: grid.Spacing = tuple(1.0 / f for f in factors)  # type: ignore[assignment]
+    lung = (labels >= 1) & (labels <= LOBES)
+    box = grid.bounding_box(lung, list(factors))
+    if box is None:
+        return labels
+    out = np.ascontiguousarray(labels)
+    part, lung, hu = out[box], lung[box], volume.hu[box]
+    soft = hu > AIR_HU
+    rim_in = lung & ~grid.erode(lung, 1.0, reach) & soft
+    rim_out = grid.dilate(lung, 1.0, reach) & ~lung & ~soft & (part > LOBES)
+    rim_out &= ~np.isin(part, [VALUE["trachea"], VALUE["right_main_bronchus"], VALUE["left_main_bronchus"]])
+    grown = ndimage.grey_dilation(np.where(lung, part, 0), size=[2 * f + 1 for f in factors])
+    right = lung & (part <= VALUE["right_lower_lobe"])
+    part[rim_in] = np.where(right, VALUE["right_pleura"], VALUE["left_pleura"])[rim_in]
+    part[rim_out] = grown[rim_out]
+    return out
 
 
 def _quality(work: _Working) -> dict[str, float]:

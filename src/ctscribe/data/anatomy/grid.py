@@ -8,10 +8,8 @@ in a fraction of a second when training data are prepared.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
-from skimage.draw import polygon
 
 Spacing = tuple[float, float, float]
 IN_PLANE = np.array([[[0, 0, 0]] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3], dtype=bool)
@@ -115,6 +113,17 @@ def _reaching_border(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x
     return reaching[parts]
 
 
+def bounding_box(mask: Bool[np.ndarray, "z y x"], margin: list[int]) -> tuple[slice, slice, slice] | None:
+    """Box around the mask with a margin in voxels, inside the volume; None when the mask is empty."""
+    slices = []
+    for axis in range(3):
+        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if held.size == 0:
+            return None
+        slices.append(slice(max(0, held[0] - margin[axis]), min(mask.shape[axis], held[-1] + margin[axis] + 1)))
+    return slices[0], slices[1], slices[2]
+
+
 def largest(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
     """The largest connected part (empty when there is none)."""
     parts, count = ndimage.label(mask)
@@ -126,30 +135,55 @@ def largest(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
 
 
 def grow_labels(
-    seeds: Int[np.ndarray, "z y x"], inside: Bool[np.ndarray, "z y x"], rounds: int
-) -> Int[np.ndarray, "z y x"]:
+    seeds: Integer[np.ndarray, "z y x"], inside: Bool[np.ndarray, "z y x"], rounds: int
+) -> Integer[np.ndarray, "z y x"]:
     """Let seed labels spread into ``inside``, one voxel (26 neighbours) a round."""
     labels = seeds
     for _ in range(rounds):
         open_cells = inside & (labels == 0)
         if not open_cells.any():
             break
-        labels = np.where(open_cells, ndimage.maximum_filter(labels, size=3), labels)
+        labels = np.where(open_cells, _max_of_neighbours(labels), labels)
     return labels
 
 
+def _max_of_neighbours(labels: Integer[np.ndarray, "z y x"]) -> Integer[np.ndarray, "z y x"]:
+    """Largest label among a voxel and its 26 neighbours."""
+    out = labels
+    for axis in range(3):
+        low, high = [slice(None)] * 3, [slice(None)] * 3
+        low[axis], high[axis] = slice(None, -1), slice(1, None)
+        spread = out.copy()
+        np.maximum(spread[tuple(low)], out[tuple(high)], out=spread[tuple(low)])
+        np.maximum(spread[tuple(high)], out[tuple(low)], out=spread[tuple(high)])
+        out = spread
+    return out
+
+
 def hull_slices(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
-    """Convex hull of every axial slice; only the ends of each row are handed to Qhull."""
+    """Convex hull of every axial slice."""
     out = mask.copy()
+    x = np.arange(mask.shape[2])
     for z in np.flatnonzero(mask.any(axis=(1, 2))):
         rows = np.flatnonzero(mask[z].any(axis=1))
         first = mask[z, rows].argmax(axis=1)
         last = mask.shape[2] - 1 - mask[z, rows, ::-1].argmax(axis=1)
-        points = np.concatenate([np.stack([rows, first], 1), np.stack([rows, last], 1)])
-        try:
-            corners = points[ConvexHull(points).vertices]
-        except QhullError:  # fewer than three points that are not on one line: the slice is its own hull
-            continue
-        ys, xs = polygon(corners[:, 0], corners[:, 1], mask.shape[1:])
-        out[z, ys, xs] = True
+        every = np.arange(rows[0], rows[-1] + 1)
+        left = _lower_envelope(rows, first, every)
+        right = -_lower_envelope(rows, -last, every)
+        out[z, every] |= (x >= left[:, None]) & (x <= right[:, None])
     return out
+
+
+def _lower_envelope(at: np.ndarray, value: np.ndarray, every: np.ndarray) -> np.ndarray:
+    """Largest convex function below the points (``at`` increasing), evaluated at ``every`` (monotone chain)."""
+    chain: list[tuple[int, int]] = []
+    for a, v in zip(at.tolist(), value.tolist(), strict=True):
+        while len(chain) > 1:
+            (a0, v0), (a1, v1) = chain[-2:]
+            if (v1 - v0) * (a - a0) < (v - v0) * (a1 - a0):
+                break
+            chain.pop()
+        chain.append((a, v))
+    corners = np.array(chain)
+    return np.interp(every, corners[:, 0], corners[:, 1])

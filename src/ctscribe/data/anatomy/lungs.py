@@ -141,20 +141,11 @@ def _stray(piece: int, main: int, height: np.ndarray, size: np.ndarray, gas: np.
 
 def _complete(side: Bool[np.ndarray, "z y x"], spacing: grid.Spacing) -> Bool[np.ndarray, "z y x"]:
     """Close over vessels, airways and small nodules, and fill what the lung surrounds in a slice."""
-    if not side.any():
+    box = grid.bounding_box(side, [round(CLOSING_MM / s) + 1 for s in spacing])
+    if box is None:
         return side
-    box = _box(side, [round(CLOSING_MM / s) + 1 for s in spacing])
     hole = HOLE_MM2 / (spacing[1] * spacing[2])
     part = grid.fill_slices(grid.close(side[box], CLOSING_MM, spacing), hole)
     out = np.zeros_like(side)
     out[box] = part
     return out
-
-
-def _box(mask: Bool[np.ndarray, "z y x"], margin: list[int]) -> tuple[slice, ...]:
-    """Bounding box with a margin, inside the volume."""
-    slices = []
-    for axis in range(3):
-        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        slices.append(slice(max(0, held[0] - margin[axis]), min(mask.shape[axis], held[-1] + margin[axis] + 1)))
-    return tuple(slices)

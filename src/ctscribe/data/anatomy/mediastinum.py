@@ -112,7 +112,7 @@ def place_organs(
 def _heart(tissue: np.ndarray, spacing: grid.Spacing, frame: _Frame) -> Bool[np.ndarray, "z y x"]:
     """The thick part of the mediastinum below the pulmonary trunk and in front of the oesophagus."""
     region = tissue & (frame.z < -26.0) & (frame.sy < -30.0)
-    return grid.largest(grid.open_(region, 14.0, spacing))
+    return grid.largest(grid.open_(region, 11.0, spacing))
 
 
 def thyroid_box(

@@ -10,7 +10,7 @@ from ctscribe.data.anatomy import grid
 
 BONE_HU = 150.0
 """Trabecular bone at the averaged working resolution; cortical bone is well above."""
-BACKWARD_MM = 60.0
+BACKWARD_MM = 100.0
 """Bone counts e times as much when it lies this much farther back, so that the spine outweighs an enhanced heart."""
 BODY_MM = 17.0
 """Half the front-to-back depth of a thoracic vertebral body."""
@@ -84,11 +84,13 @@ def _body_centres(
     profile = np.einsum("zyx,zx->zy", bright, near) / np.maximum(near.sum(axis=1), 1)[:, None]
     profile = ndimage.gaussian_filter(profile, [15.0 / spacing[0], 2.0 / spacing[1]], mode="nearest")
     offset = (y[None, :] - line[:, 0, None]) * spacing[1]
-    search = np.where((offset > -46.0) & (offset < 4.0), profile, 0.0)
-    ahead = np.where((offset > -75.0) & (offset < -46.0), profile, 0.0).max(axis=1, keepdims=True)
+    search = np.where((offset > -58.0) & (offset < 4.0), profile, 0.0)
+    ahead = np.where((offset > -90.0) & (offset < -58.0), profile, 0.0).max(axis=1, keepdims=True)
     peak = search.max(axis=1, keepdims=True)
     risen = search > np.minimum(ahead, 0.6 * peak) + np.maximum(0.15 * peak, 10.0)
-    front = np.where(risen.any(axis=1), risen.argmax(axis=1), line[:, 0] - BODY_MM / spacing[1])
+    cut_off = line[:, 0] > hu.shape[1] - 1 - BODY_MM / spacing[1]  # only the bodies are in the image
+    known = risen.any(axis=1) & ~cut_off
+    front = np.where(known, risen.argmax(axis=1), line[:, 0] - BODY_MM / spacing[1])
     front = ndimage.gaussian_filter1d(
         ndimage.median_filter(front.astype(float), max(3, round(40 / spacing[0])), mode="nearest"),
         12.0 / spacing[0],
