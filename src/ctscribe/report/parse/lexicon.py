@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -24,24 +24,62 @@ _LETTERS = re.compile(r"[a-z]{3,}|[\u4e00-\u9fff]+")
 
 
 @dataclass(frozen=True)
+class Hit:
+    """One match at [start, end); `gap` is where attribute words may stand inside it, (-1, -1) when nowhere."""
+
+    start: int
+    end: int
+    gap: tuple[int, int] = (-1, -1)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A fixed phrase and what it stands for; whole words only, where letters have words."""
+
+    means: Any
+    phrase: str
+    whole_words: bool
+
+    def hits(self, sentence: str, flat: str) -> Iterator[Hit]:
+        """Occurrences in a sentence; `flat` is the sentence with spaces for hyphens."""
+        start = flat.find(self.phrase)
+        while start >= 0:
+            end = start + len(self.phrase)
+            if not self.whole_words or not (_is_letter(flat, start - 1) or _is_letter(flat, end)):
+                yield Hit(start, end)
+            start = flat.find(self.phrase, start + 1)
+
+
+@dataclass(frozen=True)
 class Pattern:
-    """One regular expression, what it stands for, and a literal every match contains ("" when there is none)."""
+    """A regular expression and what it stands for; every match contains one of `literals` (unless there are none)."""
 
     means: Any
     regex: re.Pattern[str]
-    literal: str
+    literals: tuple[str, ...]
+
+    def hits(self, sentence: str, flat: str) -> Iterator[Hit]:
+        """Matches in a sentence."""
+        if self.literals and not any(literal in sentence for literal in self.literals):
+            return
+        for match in self.regex.finditer(sentence):
+            gap = match.span("gap") if "gap" in self.regex.groupindex else (-1, -1)
+            yield Hit(match.start(), match.end(), gap)
+
+
+def _is_letter(text: str, index: int) -> bool:
+    return 0 <= index < len(text) and (text[index].isalnum() or text[index] == "_")
 
 
 @dataclass(frozen=True)
 class Lexicon:
     """Everything that is recognised in one language."""
 
-    kinds: tuple[Pattern, ...]
-    regions: tuple[Pattern, ...]
-    attributes: tuple[Pattern, ...]
+    kinds: tuple[Name | Pattern, ...]
+    regions: tuple[Name | Pattern, ...]
+    attributes: tuple[Name | Pattern, ...]
     cues: dict[str, re.Pattern[str]]
     elsewhere_kinds: frozenset[str]
-    names: dict[str, re.Pattern[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,54 +98,79 @@ def reading(language: Language) -> Any:
     return yaml.safe_load(table.read_text(encoding="utf-8"))
 
 
-def required_literal(regex: str) -> str:
-    """The longest run of letters that is outside every group, class, alternative and optional part, else ""."""
-    bare, depth, i = [], 0, 0
+def required_literals(regex: str) -> tuple[str, ...]:
+    """Strings of which every match of `regex` contains at least one, () when that cannot be told.
+
+    The longest run of letters outside every group, class and optional part; failing that, the same for each alternative
+    of the first group.
+    """
+    plain, groups = _outline(re.sub(r"\[[^\]]*\]", ".", re.sub(r"\\.", ".", regex)))
+    runs = _LETTERS.findall(plain)
+    if runs:
+        return (max(runs, key=len),)
+    for body in groups:
+        options = [required_literals(option) for option in _alternatives(body)]
+        if all(options):
+            return tuple(dict.fromkeys(literal for option in options for literal in option))
+    return ()
+
+
+def _outline(regex: str) -> tuple[str, list[str]]:
+    """(letters that every match has, bodies of the groups that every match passes), the rest left out."""
+    if len(_alternatives(regex)) > 1:
+        return "", [regex]
+    plain: list[str] = []
+    groups: list[str] = []
+    i = 0
     while i < len(regex):
         char = regex[i]
-        if char == "\\":
-            bare.append(" ")
-            i += 2
-            continue
-        if char == "[":
-            i = regex.index("]", i + 1) + 1
-            bare.append(" ")
-            continue
         if char == "(":
-            depth += 1
-        elif char == ")":
-            depth -= 1
-            bare.append(" ")
-        elif depth == 0:
-            if char == "|":
-                return ""
-            if char in "?*{" and bare:
-                bare[-1] = " "
-            if char == "{":
-                i = regex.index("}", i)
-            bare.append(char if char.isalpha() else " ")
-        i += 1
-    return max(_LETTERS.findall("".join(bare)), key=len, default="")
+            end = _closing(regex, i)
+            body, optional = regex[i + 1 : end], regex[end + 1 :].startswith(("?", "*", "{0"))
+            if not optional and not body.startswith(("?!", "?<!", "?<=")):
+                groups.append(re.sub(r"^\?(?:[:=]|P<\w+>)", "", body))
+            plain.append(" ")
+            i = end + 1
+        elif char in "?*{":
+            if plain:
+                plain[-1] = " "
+            i = regex.index("}", i) + 1 if char == "{" else i + 1
+        else:
+            plain.append(char if char.isalpha() else " ")
+            i += 1
+    return "".join(plain), groups
 
 
-def phrase_regex(phrase: str, language: Language) -> str:
-    """A written name as a regular expression: spaces and hyphens are interchangeable in English."""
-    text = phrase.lower()
-    if language == "zh":
-        return re.escape(text)
-    words = [re.escape(word) for word in re.split(r"[ -]+", text)]
-    return r"(?<![\w])" + r"[\s-]+".join(words) + r"(?!\w)"
+def _closing(regex: str, start: int) -> int:
+    """Index of the bracket that closes the one at `start`."""
+    depth = 0
+    for i in range(start, len(regex)):
+        if regex[i] in "()":
+            depth += 1 if regex[i] == "(" else -1
+            if depth == 0:
+                return i
+    raise ValueError(f"unbalanced brackets in {regex!r}")
+
+
+def _alternatives(regex: str) -> list[str]:
+    """The parts between top-level bars."""
+    parts, depth, last = [], 0, 0
+    for i, char in enumerate(regex):
+        if char in "()":
+            depth += 1 if char == "(" else -1
+        elif char == "|" and depth == 0:
+            parts.append(regex[last:i])
+            last = i + 1
+    return [*parts, regex[last:]]
 
 
 def _pattern(means: Any, regex: str) -> Pattern:
-    return Pattern(means, re.compile(regex), required_literal(regex))
+    return Pattern(means, re.compile(regex), required_literals(regex))
 
 
-def _named(means: Any, names: Iterable[str], language: Language) -> Iterator[Pattern]:
-    for name in dict.fromkeys(n.lower() for n in names):
-        words = _LETTERS.findall(name)
-        literal = max(words, key=len, default="")
-        yield Pattern(means, re.compile(phrase_regex(name, language)), literal)
+def _named(means: Any, names: Iterable[str], language: Language) -> Iterator[Name]:
+    for name in dict.fromkeys(n.lower().replace("-", " ") for n in names):
+        yield Name(means, name, whole_words=language == "en")
 
 
 def _kind_names(kind: str, language: Language) -> list[str]:
@@ -120,7 +183,7 @@ def _kind_names(kind: str, language: Language) -> list[str]:
     return names
 
 
-def _kind_patterns(language: Language) -> Iterator[Pattern]:
+def _kind_patterns(language: Language) -> Iterator[Name | Pattern]:
     table = reading(language)
     for kind in ontology.findings():
         yield from _named(Sense(kind), _kind_names(kind, language), language)
@@ -134,7 +197,7 @@ def _kind_patterns(language: Language) -> Iterator[Pattern]:
         yield from _named(Sense("medical_material", None, ("device", value)), names, language)
 
 
-def _attribute_patterns(language: Language) -> Iterator[Pattern]:
+def _attribute_patterns(language: Language) -> Iterator[Name]:
     """Words for attribute values; one word may stand for several."""
     senses: dict[str, list[tuple[str, str]]] = {}
     words = phrasing(language)
@@ -150,7 +213,7 @@ def _attribute_patterns(language: Language) -> Iterator[Pattern]:
         yield from _named(tuple(dict.fromkeys(meanings)), [word], language)
 
 
-def _region_patterns(language: Language) -> Iterator[Pattern]:
+def _region_patterns(language: Language) -> Iterator[Name]:
     for region in ontology.regions().values():
         names = list(region.names[language])
         if language == "en" and region.id not in ("lungs",):
@@ -176,7 +239,7 @@ def lexicon(language: Language) -> Lexicon:
     for single in ("terminator", "predicate", "past", "thin", "smaller", "filler_of", "breaker", "anaphora", "continues"):
         if single in table:
             cues[single] = re.compile(table[single])
-    for part in ("organs", "lungs", "overrides"):
+    for part in ("organs", "lungs", "overrides", "chest"):
         cues[part] = re.compile(table["elsewhere"][part])
     return Lexicon(
         kinds=tuple(_kind_patterns(language)),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from ctscribe.ontology import Language
-from ctscribe.report.parse.lexicon import Lexicon, Pattern, Sense
+from ctscribe.report.parse.lexicon import Lexicon, Sense
 from ctscribe.report.parse.places import Place, named_by_rule
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
@@ -45,10 +45,10 @@ class Item:
 
 def mentions(sentence: str, lexicon: Lexicon) -> list[Mention]:
     """Mentions in order of position; a word inside a longer mention is not one of its own."""
-    found: list[Mention] = []
-    for pattern in lexicon.kinds:
-        if pattern.literal in sentence:
-            found += [_mention(match, pattern) for match in pattern.regex.finditer(sentence)]
+    flat = sentence.replace("-", " ")
+    found = [
+        Mention(hit.start, hit.end, word.means, hit.gap) for word in lexicon.kinds for hit in word.hits(sentence, flat)
+    ]
     found.sort(key=lambda m: (m.start, -m.end, m.sense.status or "", m.sense.attribute is None))
     kept: list[Mention] = []
     for mention in found:
@@ -56,11 +56,6 @@ def mentions(sentence: str, lexicon: Lexicon) -> list[Mention]:
             if all((m.start, m.end, m.kind) != (mention.start, mention.end, mention.kind) for m in kept):
                 kept.append(mention)
     return kept
-
-
-def _mention(match: re.Match[str], pattern: Pattern) -> Mention:
-    gap = match.span("gap") if "gap" in pattern.regex.groupindex else (-1, -1)
-    return Mention(match.start(), match.end(), pattern.means, gap)
 
 
 def _hides(other: Mention, mention: Mention) -> bool:
@@ -85,11 +80,9 @@ def _hides(other: Mention, mention: Mention) -> bool:
 def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Mention]) -> list[Item]:
     """Places, attributes and sizes in order of position, none inside a mention (except in its gap)."""
     places = _places(sentence, lexicon, language)
+    flat = sentence.replace("-", " ")
     words = [
-        Item(match.start(), match.end(), senses=pattern.means)
-        for pattern in lexicon.attributes
-        if pattern.literal in sentence
-        for match in pattern.regex.finditer(sentence)
+        Item(hit.start, hit.end, senses=word.means) for word in lexicon.attributes for hit in word.hits(sentence, flat)
     ]
     found = _longest(places) + _longest(words) + list(_sizes(sentence, lexicon))
     found = [_clipped(item, taken) for item in found]
@@ -98,12 +91,8 @@ def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Menti
 
 
 def _places(sentence: str, lexicon: Lexicon, language: Language) -> list[Item]:
-    found = [
-        Item(match.start(), match.end(), place=pattern.means)
-        for pattern in lexicon.regions
-        if pattern.literal in sentence
-        for match in pattern.regex.finditer(sentence)
-    ]
+    flat = sentence.replace("-", " ")
+    found = [Item(hit.start, hit.end, place=word.means) for word in lexicon.regions for hit in word.hits(sentence, flat)]
     found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language)]
     return found
 
@@ -151,9 +140,11 @@ def veto(sentence: str, clause: tuple[int, int], mention: Mention, lexicon: Lexi
         return False
     around = sentence[clause[0] : clause[1]]
     around = around[: mention.start - clause[0]] + " " + around[mention.end - clause[0] :]
-    if not lexicon.cues["organs"].search(around):
-        return False
-    return bool(lexicon.cues["overrides"].search(around)) or not lexicon.cues["lungs"].search(around)
+    if lexicon.cues["chest"].search(around):
+        return bool(lexicon.cues["overrides"].search(around))
+    if lexicon.cues["overrides"].search(sentence):
+        return True
+    return bool(lexicon.cues["organs"].search(around)) and not lexicon.cues["lungs"].search(around)
 
 
 def moved(mention: Mention, sense: Sense) -> Mention:

@@ -17,6 +17,7 @@ Clause = tuple[int, int]
 
 _SEPARATOR = re.compile(r",(?: and)?|\band\b|\bor\b(?= (?:no|not)\b)")
 _NO = re.compile(r"\b(?:no|without|neither)\b")
+_ASIDE = re.compile(r", (?:which|whose)\b[^,;.]*,(?= (?:is|are|was|were|has|have|had)\b)")
 _BRACKETS = re.compile(r"\([^()]*\)?")
 
 
@@ -26,7 +27,10 @@ def clauses(sentence: str, language: Language, lexicon: Lexicon, found: list[Men
         cuts = [match.end() for match in re.finditer(r"[,:]", sentence)]
     else:
         cuts = _english_cuts(sentence, lexicon, found)
-    cuts += [match.start() for match in lexicon.cues["terminator"].finditer(sentence)]
+    asides = [] if language == "zh" else [match.span() for match in _ASIDE.finditer(sentence)]
+    for match in lexicon.cues["terminator"].finditer(sentence):
+        if not any(a <= match.start() < b for a, b in asides):
+            cuts.append(match.start())
     inside = [m for m in found for cut in cuts if m.start < cut < m.end]
     edges = sorted({0, len(sentence), *(c for c in cuts if not any(m.start < c < m.end for m in inside))})
     return list(zip(edges, edges[1:], strict=False))
@@ -35,7 +39,12 @@ def clauses(sentence: str, language: Language, lexicon: Lexicon, found: list[Men
 def _english_cuts(sentence: str, lexicon: Lexicon, found: list[Mention]) -> list[int]:
     """Between two predicates ("is", "are", "was", ...) one statement ends and the next begins."""
     cuts = []
-    predicates = list(lexicon.cues["predicate"].finditer(sentence))
+    asides = [match.span() for match in _ASIDE.finditer(sentence)]
+    predicates = [
+        match
+        for match in lexicon.cues["predicate"].finditer(sentence)
+        if not any(a <= match.start() < b for a, b in asides)
+    ]
     for left, right in zip(predicates, predicates[1:], strict=False):
         between = (left.end(), right.start())
         separators = list(_SEPARATOR.finditer(sentence, *between))
@@ -70,7 +79,7 @@ def status_of(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon)
     if bracket := bracket_of(mention, sentence):
         clause = bracket
     else:
-        sentence = _masked(_BRACKETS, sentence)
+        sentence = _masked(_ASIDE, _masked(_BRACKETS, sentence))
     before = sentence[clause[0] : mention.start]
     after = sentence[mention.end : clause[1]]
     if mention.gap[0] >= 0:
