@@ -148,9 +148,14 @@ def test_an_earlier_report_survives_a_failed_one(tmp_path: Path) -> None:
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with screen.whole_folder(tmp_path / "done") as folder:
         (folder / "file").write_text("x")
-    with pytest.raises(RuntimeError), screen.whole_folder(tmp_path / "failed") as folder:
-        (folder / "file").write_text("x")
-        raise RuntimeError
+
+    def fail() -> None:
+        with screen.whole_folder(tmp_path / "failed") as folder:
+            (folder / "file").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [p.name for p in tmp_path.iterdir()] == ["done"]
     with pytest.raises(errors.UsageError), screen.whole_folder(tmp_path / "done"):
         pass
@@ -187,7 +192,7 @@ def test_info_works_without_a_model(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 # ------------------------------------------------------------------------------------------ train
-RECIPE = '''
+RECIPE = """
 from dataclasses import dataclass
 @dataclass(frozen=True)
 class Settings:
@@ -198,7 +203,7 @@ def config():
 def run(config, run_dir):
     run_dir.mkdir(parents=True)
     (run_dir / "steps").write_text(str(config.steps))
-'''
+"""
 
 
 @pytest.fixture

@@ -34,6 +34,13 @@ class Language(StrEnum):
     both = "both"
 
 
+class Spoken(StrEnum):
+    """Languages one text can be in."""
+
+    en = "en"
+    zh = "zh"
+
+
 LANGUAGE = typer.Option(Language.en, "--lang", help="Language of the report.")
 MODEL = typer.Option(None, "--model", metavar="DIR", help="Model folder; default: the bundled demonstration model.")
 

@@ -50,12 +50,13 @@ app.command("evaluate")(evaluate)
 app.command("info")(info)
 
 
-def _version(show: bool) -> None:
+def _version(show: bool) -> bool:
     if show:
         from ctscribe import __version__
 
         print(__version__)
         raise typer.Exit
+    return show
 
 
 @app.callback()

@@ -17,7 +17,7 @@ def train(
     recipe: str = typer.Argument(
         ..., metavar="RECIPE", help="A recipe's name (`demo`), a .py file, or the resolved .yaml of an earlier run."
     ),
-    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Dotted overrides of its config."),
+    overrides: list[str] | None = typer.Argument(None, metavar="[KEY=VALUE]...", help="Dotted overrides."),
     out: Path | None = typer.Option(None, "--out", metavar="DIR", help="Run folder; default runs/RECIPE."),
 ) -> None:
     """Train a model: RECIPE says what, KEY=VALUE says what is different this time.

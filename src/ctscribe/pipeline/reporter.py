@@ -89,7 +89,7 @@ class Reporter:
         self,
         path: str | Path,
         *,
-        language: LanguageChoice = "en",
+        language: LanguageChoice | str = "en",
         series: str | None = None,
         seed: int = 0,
         created: str = "",
