@@ -13,6 +13,8 @@ import argparse
 import csv
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,28 +50,32 @@ def ours(scorer: Scorer, pairs: list[Pair]) -> dict[str, float]:
     return {name: float(value) for name, value in ready.values(ready.tally(pairs).sum(axis=0)).items()}
 
 
+def coco(module: str) -> Any:
+    """A module of pycocoevalcap, which only this comparison and the tests use."""
+    try:
+        return import_module(f"pycocoevalcap.{module}")
+    except ModuleNotFoundError as error:
+        raise SystemExit("pycocoevalcap is not installed: pip install pycocoevalcap") from error
+
+
 def compare_metrics(pairs: list[Pair]) -> None:
     """Print one row per metric."""
-    from pycocoevalcap.bleu.bleu import Bleu as TheirBleu
-    from pycocoevalcap.cider.cider import Cider as TheirCider
-    from pycocoevalcap.rouge.rouge import Rouge as TheirRouge
-
     gts = {i: [" ".join(pair.reference.tokens)] for i, pair in enumerate(pairs)}
     res = {i: [" ".join(pair.candidate.tokens)] for i, pair in enumerate(pairs)}
     rows: list[tuple[str, Scorer, Callable[[], Any], list[str]]] = [
         (
             "BLEU-1..4",
             Bleu(),
-            lambda: TheirBleu(4).compute_score(gts, res, verbose=0),
+            lambda: coco("bleu.bleu").Bleu(4).compute_score(gts, res, verbose=0),
             [f"bleu{n}" for n in range(1, 5)],
         ),
-        ("ROUGE-L", RougeL(), lambda: TheirRouge().compute_score(gts, res), ["rouge_l"]),
-        ("CIDEr-D", Cider(), lambda: TheirCider().compute_score(gts, res), ["cider_d"]),
+        ("ROUGE-L", RougeL(), lambda: coco("rouge.rouge").Rouge().compute_score(gts, res), ["rouge_l"]),
+        ("CIDEr-D", Cider(), lambda: coco("cider.cider").Cider().compute_score(gts, res), ["cider_d"]),
     ]
     print("metric      ctscribe s  pycocoevalcap s  speed-up  largest difference")
     total = np.zeros(2)
     for name, scorer, theirs, measures in rows:
-        own_s, values = timed(lambda scorer=scorer: ours(scorer, pairs))
+        own_s, values = timed(partial(ours, scorer, pairs))
         ref_s, (score, _) = timed(theirs)
         gap = np.abs(np.array([values[m] for m in measures]) - np.atleast_1d(score)).max()
         total += own_s, ref_s
@@ -79,10 +85,12 @@ def compare_metrics(pairs: list[Pair]) -> None:
 
 def compare_tokens(texts: list[str]) -> None:
     """Print how many texts both tokenisers split alike."""
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-
     try:
-        theirs = PTBTokenizer().tokenize({i: [{"caption": text}] for i, text in enumerate(texts)})
+        theirs = (
+            coco("tokenizer.ptbtokenizer")
+            .PTBTokenizer()
+            .tokenize({i: [{"caption": text}] for i, text in enumerate(texts)})
+        )
     except FileNotFoundError:
         print("tokens: Java is not installed, not compared")
         return
