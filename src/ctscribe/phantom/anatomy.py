@@ -146,7 +146,7 @@ class BodyPlan:
         body = np.atleast_2d(np.asarray(body, float))
         inverse = np.linalg.inv(self._matrix())
         target = body.copy()
-        for _ in range(3):
+        for _ in range(2):
             world = (target * np.asarray(self.scale)) @ inverse.T + np.asarray(self.shift)
             at = ((world - self._WARP_START) / self._WARP_STEP).T[::-1]
             moved = np.stack(

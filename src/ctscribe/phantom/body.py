@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 
 from .anatomy import REGION_NAMES, BodyPlan, squircle
-from .canvas import Array, Canvas, smoothstep
+from .canvas import Array, Box, Canvas, smoothstep
 
 _ID = {name: key for key, name in REGION_NAMES.items()}
-HEART_CENTRE = np.array([19.0, -20.0, -66.0])
+HEART_CENTRE = (19.0, -20.0, -66.0)
 _HEART_AXIS = (
     np.array([0.74, -0.42, -0.53]) / np.linalg.norm([0.74, -0.42, -0.53])
 ).tolist()  # python floats keep float32
@@ -41,11 +43,27 @@ class Organs:
         self._inside(cage)
         return -cage * float(np.mean(p.scale[:2]))
 
+    def _part(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> Organs:
+        """The same organs on the smallest box that holds a range of body coordinates (x, y, z), with room for the warp."""
+        p, c = self.plan, self.canvas
+        corners = np.array(
+            [[a, b, z] for a in (low[0], high[0]) for b in (low[1], high[1]) for z in (low[2], high[2])]
+        )
+        world = p.to_world(corners)
+        middle, half = 0.5 * (world.min(axis=0) + world.max(axis=0)), 0.5 * np.ptp(world, axis=0) + 9.0
+        part = copy(self)
+        part.box = c.box(middle, half)
+        at = _relative(part.box, self.box)
+        part.box = _absolute(at, self.box)
+        part.x, part.y, part.z = self.x[at], self.y[at], self.z[at]
+        part.zl = self.zl[at[0]]
+        return part
+
     def _fill(self, distance: Array, hu: Array | float, label: str | None) -> None:
         c = self.canvas
         c.paint(self.box, c.occupancy(distance), hu)
         if label is not None:
-            c.labels[distance < 0] = _ID[label]
+            c.labels[self.box][distance < 0] = _ID[label]
 
     def _wall(self, cage: Array, a: Array, b: Array, y: Array) -> None:
         """Skin, fat, muscle, breast."""
@@ -72,16 +90,16 @@ class Organs:
 
     def _breast(self, b: Array, y: Array) -> Array:
         s = self.plan.breast
-        dx = (np.abs(self.x) - 78.0) / (58.0 + 0.25 * s)
-        dy = (y + b + 14.0) / (18.0 + s)
-        dz = (self.zl + 38.0) / (55.0 + 0.3 * s)
-        return (np.sqrt(dx * dx + dy * dy + dz * dz) - 1.0) * (18.0 + s)
+        dx = (np.abs(self.x) - 82.0) / (60.0 + 0.3 * s)
+        dy = (y + b - 2.0) / (30.0 + 0.75 * s)
+        dz = (self.zl + 40.0) / (62.0 + 0.4 * s)
+        return (np.sqrt(dx * dx + dy * dy + dz * dz) - 1.0) * (24.0 + 0.5 * s)
 
     def _gland(self, b: Array, y: Array, skin: Array) -> None:
         s, c = self.plan.breast, self.canvas
-        dx = (np.abs(self.x) - 80.0) / (40.0 + 0.2 * s)
-        dy = (y + b + 20.0 + 0.35 * s) / (8.0 + 0.55 * s)
-        dz = (self.zl + 42.0) / (38.0 + 0.2 * s)
+        dx = (np.abs(self.x) - 84.0) / (40.0 + 0.25 * s)
+        dy = (y + b + 20.0 + 0.22 * s) / (8.0 + 0.4 * s)
+        dz = (self.zl + 44.0) / (42.0 + 0.3 * s)
         r = dx * dx + dy * dy + dz * dz
         strands = c.noise(self.rng, self.box, 9.0)
         inside = np.maximum(np.sqrt(r) - 1.0, -(y + b + 12.0) * -0.02)
@@ -116,7 +134,7 @@ class Organs:
         self._fill(cage, -92.0 + soft_top + 10.0 * texture, "mediastinum")
         below = self._diaphragm() - z
         abdomen = np.maximum(cage + 1.0, -below * 0.9)
-        heart, local = self._heart_distance()
+        heart = self._heart_distance()[0]
         spine_y = p.spine_y(self.zl)
         spine = np.hypot(x, (y - spine_y) * 0.9) - 21.0
         side = self._mediastinal_width(y)
@@ -124,9 +142,13 @@ class Organs:
         middle = np.minimum(middle, np.abs(x) - (9.0 + 13.0 * smoothstep(y - spine_y, -8.0, 12.0)))
         apex = 92.0 - 62.0 * ((np.abs(x) - 50.0) / 50.0) ** 2 - 50.0 * ((y - 14.0) / 55.0) ** 2
         lung = np.maximum(np.maximum(cage + 1.0, -middle), np.maximum((z - apex) * 0.55, below * 0.8 + 2.5))
-        self._abdomen(abdomen, below, spine)
-        self._lungs(lung, cage)
-        self._heart(heart, local, below)
+        bottom = self._part((-150, -120, -300), (150, 120, p.dome + 12.0))
+        bottom._abdomen(abdomen[bottom.box], below[bottom.box], spine[bottom.box])
+        self._lungs(lung)
+        r = 62.0 * p.heart_scale + p.pericardial_fluid + 8.0
+        x0, y0, z0 = self._heart_centre()
+        chest = self._part((x0 - r, y0 - r, z0 - r), (x0 + r, y0 + r, z0 + r))
+        chest._heart(below[chest.box])
         rim = (lung > 0) & (lung < 3.4) & (cage > -2.4) & (cage < 3.4) & (below < 4.0)
         c.labels[rim & (x < 0)] = _ID["right_pleura"]
         c.labels[rim & (x >= 0)] = _ID["left_pleura"]
@@ -134,7 +156,12 @@ class Organs:
     def _mediastinal_width(self, y: Array) -> Array:
         """Half width of the central band: thin behind the sternum, wider around the vessels."""
         z = self.zl
-        wide = 27.0 + 5.0 * smoothstep(z, 0.0, 40.0) - 9.0 * smoothstep(z, -40.0, -90.0)
+        wide = (
+            24.0
+            + 4.0 * smoothstep(z, 0.0, 30.0)
+            - 5.0 * smoothstep(z, 45.0, 80.0)
+            - 9.0 * smoothstep(z, -40.0, -90.0)
+        )
         return 4.0 + wide * smoothstep(y, -78.0, -48.0)
 
     def _diaphragm(self) -> Array:
@@ -148,12 +175,12 @@ class Organs:
         )
         return np.maximum(np.maximum(right, left), centre)
 
-    def _lungs(self, lung: Array, cage: Array) -> None:
+    def _lungs(self, lung: Array) -> None:
         p, c, x, y, z = self.plan, self.canvas, self.x, self.y, self.z
         texture = c.noise(self.rng, self.box, 22.0)
         fine = c.noise(self.rng, self.box, 4.5)
         gravity = 32.0 * (y + 10.0) / 90.0
-        self._fill(lung, p.lung_hu + gravity + 7.0 * texture + 9.0 * fine, None)
+        self._fill(lung, p.lung_hu + gravity + 11.0 * texture + fine * (15.0 + 8.0 * fine), None)
         inside = lung < 0
         right, f = x < 0, p.fissure_shift
         bend = 8.0 * texture * 0.3
@@ -196,17 +223,21 @@ class Organs:
         else:
             left = left - 40.0
             airless = np.where(x >= 0, -left, 99.0)
-        distance = np.maximum(airless * 0.7, lung)
+        distance = np.maximum(airless * 0.7, lung - c.soft)
         c.paint(self.box, c.occupancy(distance), 32.0 + 12.0 * texture)
-        c.landmarks.setdefault("collapse", []).append(distance < 0)  # type: ignore[attr-defined]
+        c.landmarks.setdefault("collapse", []).append((airless < 0) & (lung < 0))  # type: ignore[attr-defined]
         return right, left, horizontal
 
-    def _heart_distance(self) -> tuple[Array, tuple[Array, Array, Array]]:
+    def _heart_centre(self) -> tuple[float, float, float]:
+        """A bigger heart moves to the left and rests on the diaphragm."""
         p = self.plan
-        s = p.heart_scale
-        centre = HEART_CENTRE + np.array([9.0, 0.0, -2.0]) * (s - 1.0) * 4.0
-        centre[2] = max(centre[2], p.dome + 38.0 * min(s, 1.2) - 6.0)
-        centre = centre.tolist()
+        x, y, z = HEART_CENTRE
+        grown = 4.0 * (p.heart_scale - 1.0)
+        return x + 9.0 * grown, y, max(z - 2.0 * grown, p.dome + 38.0 * min(p.heart_scale, 1.2) - 6.0)
+
+    def _heart_distance(self) -> tuple[Array, tuple[Array, Array, Array]]:
+        s = self.plan.heart_scale
+        centre = self._heart_centre()
         x, y, z = self.x - centre[0], self.y - centre[1], self.z - centre[2]
         along = x * _HEART_AXIS[0] + y * _HEART_AXIS[1] + z * _HEART_AXIS[2]
         r2 = x * x + y * y + z * z
@@ -214,9 +245,9 @@ class Organs:
         value = np.sqrt((along / (64.0 * s)) ** 2 + (r2 - along * along) / wide**2) - 1.0
         return value * 46.0 * s, (x / s, y / s, z / s)
 
-    def _heart(self, heart: Array, local: tuple[Array, Array, Array], below: Array) -> None:
+    def _heart(self, below: Array) -> None:
         p, c = self.plan, self.canvas
-        x, y, z = local
+        heart, (x, y, z) = self._heart_distance()
         texture = c.noise(self.rng, self.box, 16.0)
         above = below * 0.8 + 1.0
         sac = np.maximum(heart - 1.5 - p.pericardial_fluid, above)
@@ -235,30 +266,61 @@ class Organs:
 
     def _abdomen(self, abdomen: Array, below: Array, spine: Array) -> None:
         p, c, x, y, z = self.plan, self.canvas, self.x, self.y, self.z
-        if float(self.zl.min()) > p.dome + 40.0:
+        if not abdomen.size:
             return
         texture = c.noise(self.rng, self.box, 18.0)
         self._fill(abdomen, -100.0 + 6.0 * texture, "upper_abdomen")
         c.paint(self.box, c.occupancy(np.maximum(abdomen, below - 3.5)), 48.0)
-        c.labels[(abdomen < 0) & (below < 3.5)] = _ID["diaphragm"]
+        c.labels[self.box][(abdomen < 0) & (below < 3.5)] = _ID["diaphragm"]
         inner = np.maximum(abdomen + 3.0, 3.5 - below)
         edge = 2.0 + 48.0 * smoothstep(y, 5.0, -30.0) + 6.0 * texture
         liver = np.maximum(np.maximum(inner, (x - edge) * 0.8), 14.0 - spine)
         self._fill(liver, p.blood.liver + 3.0 * texture, None)
-        self._blob(inner, (94, 42, p.dome - 48), (31, 42, 46), p.blood.spleen)
-        stomach = self._blob(inner, (56, -22, p.dome - 44), (40, 46, 42), 38.0)
-        gas = np.maximum(stomach + 4.0, (y + 28.0 + 6.0 * texture))
-        c.paint(self.box, c.occupancy(stomach + 4.0), 18.0)
-        c.paint(self.box, c.occupancy(gas), -960.0)
+        r = self.rng.normal(1.0, 0.12, 8).clip(0.75, 1.3).tolist()
+        self._blob(abdomen, below, (94, 42, p.dome - 48), (31 * r[0], 42 * r[1], 46 * r[2]), p.blood.spleen)
+        self._stomach(abdomen, below, r)
         for cx, cz in ((57, p.dome - 98), (-60, p.dome - 112)):
-            self._blob(inner, (cx, 52, cz), (26, 24, 50), p.blood.kidney)
-        self.canvas.landmarks["liver"] = True
+            self._blob(abdomen, below, (cx, 52, cz), (26, 24, 50), p.blood.kidney)
 
-    def _blob(self, inner: Array, centre: tuple[float, ...], axes: tuple[float, ...], hu: float) -> Array:
-        dx, dy, dz = ((v - o) / s for v, o, s in zip((self.x, self.y, self.z), centre, axes, strict=True))
-        distance = np.maximum((np.sqrt(dx * dx + dy * dy + dz * dz) - 1.0) * min(axes), inner)
-        self._fill(distance, hu, None)
-        return distance
+    def _stomach(self, abdomen: Array, below: Array, r: list[float]) -> None:
+        """Wall, fluid or food, and gas that lies in front because the patient is on the back."""
+        p, c = self.plan, self.canvas
+        centre, axes = (56, -22, p.dome - 44), (40 * r[3], 44 * r[4], 42 * r[5])
+        part, stomach = self._blob(abdomen, below, centre, axes, 38.0)
+        c.paint(part.box, c.occupancy(stomach + 4.0), 30.0 * r[6] - 6.0)
+        ripple = 4.0 * c.noise(self.rng, part.box, 18.0)
+        gas = np.maximum(stomach + 4.0, part.y + 28.0 + 130.0 * (r[7] - 1.0) + ripple)
+        c.paint(part.box, c.occupancy(gas), -960.0)
+
+    def _blob(
+        self, abdomen: Array, below: Array, centre: tuple[float, ...], axes: tuple[float, ...], hu: float
+    ) -> tuple[Organs, Array]:
+        """An ellipsoid under the diaphragm, cut off by it and by the ribs."""
+        part = self._part(
+            tuple(m - a for m, a in zip(centre, axes, strict=True)),  # type: ignore[arg-type]
+            tuple(m + a for m, a in zip(centre, axes, strict=True)),  # type: ignore[arg-type]
+        )
+        at = _relative(part.box, self.box)
+        abdomen, below = abdomen[at], below[at]
+        dx, dy, dz = ((v - o) / s for v, o, s in zip((part.x, part.y, part.z), centre, axes, strict=True))
+        shape = (np.sqrt(dx * dx + dy * dy + dz * dz) - 1.0) * min(axes)
+        distance = np.maximum(np.maximum(shape, abdomen + 3.0), 3.5 - below)
+        part._fill(distance, hu, None)
+        return part, distance
+
+
+def _relative(inner: Box, outer: Box) -> Box:
+    """``inner`` cut to ``outer`` and counted from its corner."""
+    z, y, x = (
+        slice(min(max(a.start, b.start), b.stop) - b.start, max(min(a.stop, b.stop), b.start) - b.start)
+        for a, b in zip(inner, outer, strict=True)
+    )
+    return z, y, x
+
+
+def _absolute(inner: Box, outer: Box) -> Box:
+    z, y, x = (slice(a.start + b.start, a.stop + b.start) for a, b in zip(inner, outer, strict=True))
+    return z, y, x
 
 
 def draw_table(canvas: Canvas, plan: BodyPlan) -> None:

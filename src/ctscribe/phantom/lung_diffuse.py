@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .canvas import Array, Box, smoothstep, tube_points
-from .scene import Mark, Scene, choose_site, coverage, lighten, lump, mark, pick, point_in, solid
+from .scene import Mark, Scene, choose_site, coverage, lighten, lump, mark, pick, point_in, solid, spill
 
 _SEVERITY = {"mild": 0, "moderate": 1, "severe": 2}
 
@@ -99,6 +99,7 @@ def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     occupancy = (occupancy * np.clip(0.94 + 0.06 * texture, 0, 1)).astype(np.float32)
     before = canvas.hu[box].copy()
     lighten(canvas, box, occupancy, 30.0 + 12.0 * texture)
+    spill(scene, box, occupancy, 20.0)
     # air bronchograms: the lumens stay black
     air = (before < -925.0) & (scene.canvas.hu[box] > -600.0) & inside
     bronchi = smoothstep(-before, 905.0, 960.0) * air
@@ -289,7 +290,7 @@ def reticulation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     leaf, regions = choose_site(scene, rng, (0.6, 0.1, 0.15, 0.15), _LOWER)
     box, inside = _inside(scene, leaf)
     canvas = scene.canvas
-    rim = _basal_rim(scene, box, 22.0 + 12.0 * step) * inside
+    rim = _basal_rim(scene, box, 17.0 + 8.0 * step) * inside
     mesh = canvas.noise(rng, box, max(6.5, 2.0 * canvas.soft))
     lines = np.exp(-((mesh / 0.38) ** 2))
     amount = np.clip(rim * (0.55 + 0.2 * step), 0, 1)
@@ -310,7 +311,7 @@ def honeycombing(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     area = coverage(canvas.noise(rng, box, 30.0) * 0.5 + 2.0 * rim, inside, (0.06, 0.12, 0.22)[step], 0.3)
     pitch = max(8.5, 2.9 * canvas.soft * 0.75)
     x, y, z = canvas.coords(box)
-    wx, wy, wz = (2.2 * canvas.noise(rng, box, 20.0) for _ in range(3))
+    wx, wy, wz = (3.6 * canvas.noise(rng, box, 20.0) for _ in range(3))
     k = 2 * np.pi / pitch
     lattice = np.cos(k * (x + wx)) + np.cos(k * (y + wy + 0.5 * pitch)) + 0.7 * np.cos(0.8 * k * (z + wz))
     cyst = smoothstep(lattice, -0.2, 0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .canvas import Array, Box, tube_points
-from .scene import Mark, Scene, lighten, lump, mark, pick, point_in, solid
+from .scene import Mark, Scene, lighten, lump, mark, pick, point_in, solid, spill
 
 
 def _spicules(scene: Scene, rng: np.random.Generator, centre: Array, radius: float) -> None:
@@ -86,6 +86,7 @@ def mass(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     occupancy = occupancy * _lung_soft(scene, box)
     enhance = 25.0 if scene.blood.myocardium > 80 else 0.0
     lighten(scene.canvas, box, occupancy, 38.0 + enhance + 8.0 * texture)
+    spill(scene, box, occupancy, 35.0)
     if margin == "spiculated":
         for _ in range(2):
             _spicules(scene, rng, centre, size / 2.0)

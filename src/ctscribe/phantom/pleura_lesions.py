@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .canvas import Array, Box, smoothstep
-from .scene import Mark, Scene, lighten, mark, pick, side_lobes
+from .scene import Mark, Scene, lighten, mark, pick, side_lobes, spill
 
 
 def _sides(rng: np.random.Generator, both: float) -> tuple[str, ...]:
@@ -69,6 +69,7 @@ def pleural_effusion(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         lighten(scene.canvas, box, (squeezed * (1 - occupancy) * 0.45).astype(np.float32), -420.0)
         fluid = float(rng.normal(9, 5))
         scene.canvas.paint(box, occupancy.astype(np.float32), fluid)
+        spill(scene, box, occupancy.astype(np.float32), fluid)
         _relabel(scene, box, occupancy, side)
         marks += mark(scene, kind, box, occupancy, (_pleura(side),), attributes={"severity": severity})
     return marks
@@ -115,6 +116,7 @@ def pleural_thickening(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         wide = coverage_on(rim, canvas.noise(rng, box, 32.0) + 2.0 * free, rng.uniform(0.3, 0.5)) * free
         occupancy = canvas.occupancy(depth - 1.0 - thick * wide) * inside * (wide > 0.15)
         lighten(canvas, box, occupancy.astype(np.float32), 42.0)
+        spill(scene, box, occupancy.astype(np.float32), 42.0)
         if rng.random() < 0.35:
             plaque = (np.abs(depth - 2.5) < 2.5) & (canvas.noise(rng, box, 15.0) > 0.5) & (occupancy > 0.3)
             lighten(canvas, box, 0.7 * plaque.astype(np.float32), 650.0)

@@ -26,7 +26,7 @@ class ScannerPrior:
 
     thickness: tuple[float, ...] = (0.7, 1.0, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 5.0)
     kernels: tuple[str, ...] = ("soft", "medium", "medium", "sharp")
-    noise: tuple[float, float] = (9.0, 34.0)
+    noise: tuple[float, float] = (12.0, 48.0)
     rotation_deg: float = 2.5
     shift_mm: float = 6.0
     motion: float = 0.12

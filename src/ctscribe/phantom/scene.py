@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.ndimage import grey_dilation
 
 from .. import ontology
 from .anatomy import LOBES, Blood, BodyPlan
@@ -187,6 +188,18 @@ def lighten(canvas: Canvas, box: Box, occupancy: Array, hu: Array | float) -> No
     """Blend only where ``hu`` is denser than what is there: vessels and bone stay visible."""
     view = canvas.hu[box]
     view += occupancy * np.maximum(hu - view, 0.0)
+
+
+def spill(scene: Scene, box: Box, occupancy: Array, hu: Array | float) -> None:
+    """Carry a dense filling one voxel over the lung's edge, where voxels are only partly lung: no dark seam is left."""
+    canvas = scene.canvas
+    wide = grey_dilation(occupancy, size=(3, 3, 3))
+    view = canvas.hu[box]
+    edge = ~canvas.mask(scene.lobes, box) & (view < -115.0) & (canvas.labels[box] > 0)
+    edge &= ~canvas.mask(
+        ("trachea", "right_main_bronchus", "left_main_bronchus", "upper_abdomen", "diaphragm"), box
+    )
+    lighten(canvas, box, edge * wide, hu)
 
 
 def lump(rng: np.random.Generator, radii: tuple[float, float, float], bumps: float) -> Callable[..., Array]:

@@ -24,7 +24,8 @@ def _tube(
     """Draw a bony tube along body points; returns its sampled centre line in world mm."""
     radii = np.broadcast_to(np.asarray(radius, float), (len(body),))
     line, r = resample_line(plan.to_world(body), radii, max(1.0, 0.6 * canvas.soft))
-    points, volume, rho = tube_points(line, r, max(0.8, 0.55 * canvas.soft), flat)
+    grain = (0.55 if float(radii.max()) < 10.0 else 0.9) * canvas.soft
+    points, volume, rho = tube_points(line, r, max(0.8, grain), flat)
     canvas.draw(points, volume * 1.05, _cortical(rho, shell, core), _ID[label])
     return line
 

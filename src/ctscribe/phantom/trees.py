@@ -90,8 +90,9 @@ _VENOUS = ("svc", "left_innominate", "right_innominate", "left_jugular", "right_
 
 
 def _fill(canvas: Canvas, line: Array, radii: Array, hu: Array | float, label: str | None) -> Array:
-    line, radii = resample_line(line, radii, max(0.8, 0.5 * canvas.soft))
-    points, volume, _ = tube_points(line, radii, max(0.7, 0.5 * canvas.soft))
+    grain = (0.75 if float(np.max(radii)) > 2.0 * canvas.soft else 0.5) * canvas.soft
+    line, radii = resample_line(line, radii, max(0.8, grain))
+    points, volume, _ = tube_points(line, radii, max(0.7, grain))
     canvas.draw(points, volume * 1.06, hu, None if label is None else _ID[label])
     return line
 
@@ -103,8 +104,8 @@ def draw_great_vessels(canvas: Canvas, plan: BodyPlan) -> None:
     for name in ("aorta", "trunk", "left_pa", "right_pa"):
         line, radii = world[name]
         lung = canvas.mask(LOBES)
-        fine, r = resample_line(line, radii + 3.0, 0.6 * canvas.soft)
-        points, volume, _ = tube_points(fine, r, 0.6 * canvas.soft)
+        fine, r = resample_line(line, radii + 3.0, 0.75 * canvas.soft)
+        points, volume, _ = tube_points(fine, r, 0.8 * canvas.soft)
         box, occupancy, _ = canvas.splat(points, volume * 1.06)
         occupancy = np.minimum(occupancy, 1.0) * lung[box]
         canvas.paint(box, occupancy, -70.0)
@@ -183,7 +184,7 @@ def grow(
 ) -> list[Branch]:
     """Split the targets in two, walk towards each half, repeat: a tree that fills its lobe."""
     if len(targets) == 1:
-        return [Branch(start, targets[0], (radius, 0.45 * radius), level, lobe)]
+        return [Branch(start, targets[0], (radius, 0.6 * radius), level, lobe)]
     centre = targets.mean(axis=0)
     reach = 0.42 if level < 3 else 0.5
     stop = start + (centre - start) * reach + rng.normal(0, 2.0, 3)
@@ -193,7 +194,7 @@ def grow(
     cut = len(order) // 2 + (rng.integers(-1, 2) if len(order) > 5 else 0)
     # Murray: the cubes of the radii add up.
     share = cut / len(order)
-    left, right = radius * share ** (1 / 2.7), radius * (1 - share) ** (1 / 2.7)
+    left, right = radius * share ** (1 / 2.85), radius * (1 - share) ** (1 / 2.85)
     branches = [Branch(start, stop, (radius, 0.9 * radius), level, lobe)]
     branches += grow(stop, targets[order[:cut]], left, rng, lobe, level + 1)
     return branches + grow(stop, targets[order[cut:]], right, rng, lobe, level + 1)
@@ -208,7 +209,7 @@ def _targets(canvas: Canvas, lobe: str, count: int, rng: np.random.Generator) ->
     points = canvas.world(index + rng.random(index.shape) - 0.5)
     if canvas.costal_depth is not None:
         depth = canvas.costal_depth[tuple(index.T)]
-        points = points[depth > 5.0]
+        points = points[depth > 4.0]
     return points[:count] if len(points) >= 8 else None
 
 
@@ -217,7 +218,7 @@ def lung_trees(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> dict
     trees: dict[str, list[Branch]] = {"artery": [], "vein": [], "airway": []}
     fine = float(np.clip(4.4 / canvas.soft, 1.0, 2.2))
     for lobe in LOBES:
-        count = int({"right_middle_lobe": 26}.get(lobe, 52) * fine)
+        count = int({"right_middle_lobe": 32}.get(lobe, 60) * fine)
         roots = {
             "artery": plan.to_world(np.array(_LOBAR[lobe][2]) + [4 if "left" in lobe else -4, 5, 4])[0],
             "vein": plan.to_world(np.array(_LOBAR[lobe][2]) + [0, -12, -6])[0],
