@@ -228,7 +228,7 @@ def test_augmentation_is_a_function_of_its_generator() -> None:
 
 
 def test_without_strength_augmentation_changes_nothing() -> None:
-    still = Augment(cells=0, jitter=(0, 0, 0), noise=0.0, gain=0.0, offset=0.0, forget=0.0)
+    still = Augment(cells=(0, 0, 0), jitter=(0, 0, 0), noise=0.0, gain=0.0, offset=0.0, forget=0.0)
     assert_equal_samples(still(sample(7), np.random.default_rng(0)), sample(7))
 
 

@@ -18,17 +18,17 @@ class Augment:
     """``augment(sample, rng) -> sample``.
 
     Attributes:
-        cells: shift by up to so many cells of the region grid along each axis; voxels, regions and lesion
-            tokens move together, exactly.
-        jitter: further shift (z, y, x) of the voxels alone, at most about a quarter of a cell, so that
-            anatomy is not tied to the token grid.
+        cells: shift (z, y, x) by up to so many cells of the region grid; voxels, regions and lesion tokens
+            move together, exactly.
+        jitter: further shift (z, y, x) of the voxels alone, less than a cell, so that anatomy is not tied to
+            the token grid; labels may then be off by as much.
         noise: largest standard deviation of added Gaussian noise, HU.
         gain: largest relative change of contrast about 0 HU.
         offset: largest change of level, HU.
         forget: chance that all region masks are withheld: a scan without masks is a normal case.
     """
 
-    cells: int = 1
+    cells: tuple[int, int, int] = (2, 1, 1)
     jitter: tuple[int, int, int] = (1, 2, 2)
     noise: float = 15.0
     gain: float = 0.04
@@ -37,7 +37,7 @@ class Augment:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draw first, then apply."""
-        steps = rng.integers(-self.cells, self.cells + 1, size=3)
+        steps = [rng.integers(-c, c + 1) for c in self.cells]
         jitter = np.array([rng.integers(-j, j + 1) for j in self.jitter])
         sigma, gain = rng.uniform(0, self.noise), 1 + rng.uniform(-self.gain, self.gain)
         offset, forget = rng.uniform(-self.offset, self.offset), rng.random() < self.forget

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -48,7 +48,7 @@ class StoreLayout:
     """
 
     shape: tuple[int, int, int] = (64, 128, 128)
-    region_grid: tuple[int, int, int] = (16, 16, 16)
+    region_grid: tuple[int, int, int] = (32, 16, 16)
     token_grid: tuple[int, int, int] | None = (32, 16, 16)
     regions: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class StoreLayout:
     def current(
         cls,
         shape: tuple[int, int, int] = (64, 128, 128),
-        region_grid: tuple[int, int, int] = (16, 16, 16),
+        region_grid: tuple[int, int, int] = (32, 16, 16),
         token_grid: tuple[int, int, int] | None = (32, 16, 16),
     ) -> StoreLayout:
         """A layout with today's vocabulary."""
@@ -69,6 +69,11 @@ class StoreLayout:
         """Bytes of one study's packed lesion flags."""
         cells = 0 if self.token_grid is None else int(np.prod(self.token_grid))
         return (len(self.kinds) * cells + 7) // 8
+
+    @property
+    def study_bytes(self) -> int:
+        """Bytes one study takes."""
+        return sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in self.arrays().values())
 
     def arrays(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
         """Array name -> (shape of one study, type)."""
@@ -101,7 +106,10 @@ class StudyStoreWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         _settle_layout(self.root, layout)
         self._lock = _take(self.folder)
-        self._arrays = {name: self._open(name, capacity) for name in layout.arrays()}
+        self._arrays = {
+            name: _Column.open(self.folder / f"{name}.npy", (capacity, *shape), kind)
+            for name, (shape, kind) in layout.arrays().items()
+        }
         self.rows = _read_rows(self.folder / "studies.jsonl", repair=True)
         self._lines = (self.folder / "studies.jsonl").open("a", encoding="utf-8")
 
@@ -121,19 +129,18 @@ class StudyStoreWriter:
     def append(self, sample: Sample, **extra: Any) -> None:
         """Write one study; `extra` are JSON values kept beside it (a phantom's seed, texts by language)."""
         slot = len(self.rows)
-        if slot >= len(self._arrays["hu"]):
+        if slot >= self._arrays["hu"].capacity:
             raise TrainingError(f"{self.folder.name} is full", got=f"{slot} studies", hint="use another shard")
         values: dict[str, np.ndarray] = {"hu": sample.hu, "occupancy": sample.occupancy}
         if self.layout.token_grid is not None:
             shape = (len(self.layout.kinds), *self.layout.token_grid)
             flags = np.zeros(shape, bool) if sample.dense is None else sample.dense
             values["dense"] = np.packbits(flags.reshape(-1))
+        for name, (expected, _) in self.layout.arrays().items():
+            if values[name].shape != expected:
+                raise UsageError(f"study {sample.id}: {name}", expected=str(expected), got=str(values[name].shape))
         for name, value in values.items():
-            expected = self._arrays[name].shape[1:]
-            if value.shape != expected:
-                raise UsageError(f"study {sample.id}: {name}", expected=str(expected), got=str(value.shape))
-            self._arrays[name][slot] = value
-            self._arrays[name].flush()
+            self._arrays[name].write(slot, value)
         row = {
             "id": sample.id,
             "spacing": list(sample.spacing),
@@ -153,17 +160,39 @@ class StudyStoreWriter:
     def close(self) -> None:
         """Give the shard back."""
         self._lines.close()
+        for array in self._arrays.values():
+            array.handle.close()
         os.close(self._lock)
 
-    def _open(self, name: str, capacity: int) -> np.memmap:
-        path = self.folder / f"{name}.npy"
-        shape, kind = self.layout.arrays()[name]
-        if path.exists():
-            return open_memmap(path, mode="r+")
-        temporary = self.folder / f".{name}.partial.npy"
-        open_memmap(temporary, mode="w+", dtype=kind, shape=(capacity, *shape)).flush()
-        os.replace(temporary, path)
-        return open_memmap(path, mode="r+")
+
+@dataclass
+class _Column:
+    """One .npy file being filled in place.
+
+    Written through the file, not through a memory map: on a full disk a map kills the process, a file says so.
+    """
+
+    handle: BinaryIO
+    offset: int
+    capacity: int
+    kind: np.dtype
+
+    @classmethod
+    def open(cls, path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> _Column:
+        """Open an array, or make it: whole but sparse."""
+        if not path.exists():
+            temporary = path.with_name(f".{path.name}.partial")
+            open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
+            os.replace(temporary, path)
+        existing = np.load(path, mmap_mode="r", allow_pickle=False)
+        return cls(path.open("r+b"), existing.offset, len(existing), existing.dtype)
+
+    def write(self, slot: int, value: np.ndarray) -> None:
+        content = np.ascontiguousarray(value, self.kind).tobytes()
+        self.handle.seek(self.offset + slot * len(content))
+        self.handle.write(content)
+        self.handle.flush()
+        os.fsync(self.handle.fileno())
 
 
 class StudyStore:
@@ -242,6 +271,12 @@ class StudyStore:
         if key not in self._maps:
             self._maps[key] = np.load(self.root / shard / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return self._maps[key]
+
+
+def written_ids(root: Path | str) -> frozenset[str]:
+    """Ids of every study committed to a store so far; empty where there is none."""
+    rows = (_read_rows(path, repair=False) for path in Path(root).glob("shard-*/studies.jsonl"))
+    return frozenset(row["id"] for group in rows for row in group)
 
 
 def read_layout(root: Path) -> StoreLayout:

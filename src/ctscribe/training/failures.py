@@ -33,20 +33,21 @@ def clear_failures(run_dir: Path) -> Iterator[None]:
         raise
 
 
-def check_disk(run_dir: Path, needed: int) -> None:
-    """Refuse to start a run whose checkpoints cannot fit.
+def check_disk(run_dir: Path, needed: int, what: str = "the checkpoints") -> None:
+    """Refuse to start what cannot fit.
 
     Args:
         run_dir: existing folder.
-        needed: bytes all kept checkpoints and one being written take together.
+        needed: bytes that will be written there.
+        what: their name.
     """
     free = shutil.disk_usage(run_dir).free
     if free < needed:
         raise TrainingError(
-            f"not enough disk space for the checkpoints in {run_dir}",
+            f"not enough disk space for {what} in {run_dir}",
             expected=f"{needed / 1e9:.1f} GB free",
             got=f"{free / 1e9:.1f} GB free",
-            hint="free some space, use another run folder, or lower keep",
+            hint="free some space, use another folder, or ask for less",
         )
 
 
