@@ -112,9 +112,7 @@ def _load(name: str) -> Any:
 
 
 def _refuse(table: str, entry: str, expected: str, got: object) -> ConfigError:
-    return ConfigError(
-        f"{table}: entry {entry!r}", expected=expected, got=str(got), hint="correct the vocabulary file"
-    )
+    return ConfigError(f"{table}: entry {entry!r}", expected=expected, got=str(got), hint="correct the vocabulary file")
 
 
 def _names(table: str, key: str, entry: dict) -> Mapping[str, tuple[str, ...]]:
@@ -132,9 +130,7 @@ def _check_names(table: str, entries: Mapping[str, Region] | Mapping[str, Findin
             for name in names:
                 other = owner.setdefault((language, name.lower()), key)
                 if other != key or names.count(name) > 1:
-                    raise _refuse(
-                        table, key, "names that no other entry has", f"{name!r}, also a name of {other!r}"
-                    )
+                    raise _refuse(table, key, "names that no other entry has", f"{name!r}, also a name of {other!r}")
 
 
 def build_regions(table: Mapping[str, dict]) -> Mapping[str, Region]:
@@ -204,9 +200,7 @@ def _check_kind(
     for name, values in kind.attributes.items():
         for value in values:
             if value not in known_attributes.get(name, ()):
-                raise _refuse(
-                    "findings.yaml", kind.id, "attribute values of attributes.yaml", f"{name}: {value}"
-                )
+                raise _refuse("findings.yaml", kind.id, "attribute values of attributes.yaml", f"{name}: {value}")
 
 
 @cache
@@ -220,10 +214,7 @@ def attributes() -> Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]]:
     """Attribute -> value -> language -> names, the written one first."""
     table = {
         name: MappingProxyType(
-            {
-                str(value): _names("attributes.yaml", f"{name}: {value}", dict(entry))
-                for value, entry in values.items()
-            }
+            {str(value): _names("attributes.yaml", f"{name}: {value}", dict(entry)) for value, entry in values.items()}
         )
         for name, values in _load("attributes.yaml").items()
     }
@@ -312,9 +303,7 @@ def connections() -> tuple[Connection, ...]:
     Raises:
         ConfigError: an unknown region, or the airway connections are not a tree.
     """
-    table = [
-        Connection(a, b, relation) for relation, pairs in _load("constraints.yaml").items() for a, b in pairs
-    ]
+    table = [Connection(a, b, relation) for relation, pairs in _load("constraints.yaml").items() for a, b in pairs]
     for link in table:
         for region in (link.a, link.b):
             if region not in regions():

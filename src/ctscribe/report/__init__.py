@@ -1,7 +1,8 @@
 """Words: what a report is, before and after it is text.
 
-Structured first: a `Report` is a list of `Finding`; text is rendered from findings (`render_findings`) or parsed back into
-them (`parse`). The law that ties both: ``parse(render(findings)) == findings``, in English and in Chinese. No torch here.
+Structured first: a `Report` is a list of `Finding`; text is rendered from findings (`render_findings`) or parsed back
+into them (`ctscribe.report.parse.parse`). The law that ties both: ``parse(render(findings)) == findings``, in English
+and in Chinese. No torch here.
 """
 
 from __future__ import annotations

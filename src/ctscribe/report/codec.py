@@ -89,9 +89,7 @@ def _tuple_from(args: tuple, data: Any, where: str) -> tuple:
         return tuple(from_plain(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if len(args) != len(data):
         raise _wrong(where, f"{len(args)} items", data)
-    return tuple(
-        from_plain(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, data, strict=True))
-    )
+    return tuple(from_plain(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, data, strict=True)))
 
 
 def _expect(data: Any, kind: type, where: str, name: str) -> Any:
@@ -101,9 +99,7 @@ def _expect(data: Any, kind: type, where: str, name: str) -> Any:
 
 
 def _wrong(where: str, expected: str, got: object) -> UnreadableInput:
-    return UnreadableInput(
-        f"{where}: not a ctscribe report", code="bad_report", expected=expected, got=repr(got)[:80]
-    )
+    return UnreadableInput(f"{where}: not a ctscribe report", code="bad_report", expected=expected, got=repr(got)[:80])
 
 
 def schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -141,24 +141,24 @@ class Report:
         Raises:
             UsageError: the report is not written in that language.
         """
+        return self.texts[self._language(language)]
+
+    def _language(self, language: Language | None) -> Language:
         chosen = language or next(iter(self.texts), None)
         if chosen is None or chosen not in self.texts:
-            raise UsageError(
-                "text of a report",
-                expected=f"a language out of {', '.join(self.texts) or '(none)'}",
-                got=str(language),
-            )
-        return self.texts[chosen]
+            written = ", ".join(self.texts) or "(none)"
+            raise UsageError("text of a report", expected=f"a language out of {written}", got=str(language))
+        return chosen
 
     def section(self, name: SectionName, language: Language | None = None) -> str:
         """One section as running text, "" when it has no sentence."""
-        chosen = language or next(iter(self.texts), "en")
-        return join_sentences(self.text(language).section(name), chosen)
+        chosen = self._language(language)
+        return join_sentences(self.text(chosen).section(name), chosen)
 
     def to_text(self, language: Language | None = None) -> str:
         """The report as plain text with headings; the watermark is its first and last line."""
-        chosen: Language = language or next(iter(self.texts), "en")
-        text, headings = self.text(language), _HEADINGS[chosen]
+        chosen = self._language(language)
+        text, headings = self.text(chosen), _HEADINGS[chosen]
         mark = self.watermark.get(chosen, "")
         blocks = [mark] if mark else []
         for name in SECTION_NAMES:
@@ -174,9 +174,7 @@ class Report:
 
     def to_json(self) -> str:
         """Canonical JSON: keys sorted, two spaces, UTF-8 as it is; the same report gives the same bytes."""
-        return (
-            json.dumps(to_plain(self), sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        )
+        return json.dumps(to_plain(self), sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -188,9 +186,7 @@ class Report:
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise UnreadableInput(
-                "report JSON", code="bad_report", expected="valid JSON", got=str(error)
-            ) from error
+            raise UnreadableInput("report JSON", code="bad_report", expected="valid JSON", got=str(error)) from error
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise UnreadableInput(

@@ -133,7 +133,7 @@ class English:
         return ""
 
     def _special(self, finding: Finding, choice: Choice) -> str | None:
-        """A sentence written for this kind alone ("The heart is enlarged"), if one says exactly what the finding does."""
+        """A sentence for this kind alone ("The heart is enlarged"), if one says exactly what the finding does."""
         entry = self.words["kinds"][finding.kind]
         if finding.status != "absent" and finding.regions != (ontology.findings()[finding.kind].only_place,):
             return None
@@ -148,23 +148,15 @@ class English:
         fields = {"size": sizes(finding.size_mm), "severity_ly": self.words["adverbs"].get(severity, "")}
         return choice.pick(fitting).format(**fields)
 
-    def _phrase(
-        self, finding: Finding, choice: Choice, negated: bool = False, compact: bool = False
-    ) -> _Phrase:
+    def _phrase(self, finding: Finding, choice: Choice, negated: bool = False, compact: bool = False) -> _Phrase:
         """Put one finding into words; `compact` keeps everything before the noun, `negated` picks nouns for absence."""
         entry = self.words["kinds"][finding.kind]
         device = finding.value("device")
-        nouns = (
-            self.words["device"][device]
-            if device
-            else entry.get("negated" if negated else "nouns", entry["nouns"])
-        )
+        nouns = self.words["device"][device] if device else entry.get("negated" if negated else "nouns", entry["nouns"])
         marked = choice.pick(nouns)
         noun, mass = marked.lstrip("~+"), marked.startswith("~")
         site_adjective, place, site = self._site(finding, entry, choice)
-        several = (
-            finding.value("number") == "multiple" or len(finding.regions) > 1 or finding.regions == ("lungs",)
-        )
+        several = finding.value("number") == "multiple" or len(finding.regions) > 1 or finding.regions == ("lungs",)
         if marked.startswith("+"):
             is_plural = True
         else:
@@ -235,9 +227,7 @@ class English:
         if mass:
             return [], choice.pick([f", measuring up to {size}", f", measuring {size}"])
         if choice.chance(0.5):
-            return [], choice.pick(
-                [f", measuring {size}", f" measuring {size}", f" ({size})", f", {size} in size"]
-            )
+            return [], choice.pick([f", measuring {size}", f" measuring {size}", f" ({size})", f", {size} in size"])
         return [size], ""
 
 

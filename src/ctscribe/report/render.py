@@ -12,8 +12,8 @@ from typing import Protocol, runtime_checkable
 from ctscribe import ontology
 from ctscribe.errors import UsageError
 from ctscribe.ontology import Language
-from ctscribe.report.choice import Choice, phrasing
 from ctscribe.report.chinese import Chinese
+from ctscribe.report.choice import Choice, phrasing
 from ctscribe.report.document import Sentence, join_sentences
 from ctscribe.report.english import English
 from ctscribe.report.words import Finding, report_order
@@ -37,9 +37,7 @@ class Writer(Protocol):
 _WRITERS: dict[str, type[Writer]] = {"en": English, "zh": Chinese}
 
 
-def render_findings(
-    findings: Sequence[Finding], language: Language, seed: int | None = None
-) -> list[Sentence]:
+def render_findings(findings: Sequence[Finding], language: Language, seed: int | None = None) -> list[Sentence]:
     """Write findings as sentences, in report order (see `report_order`).
 
     Args:
@@ -103,7 +101,7 @@ def _same_sentence(group: Sequence[Finding], finding: Finding) -> bool:
     first = group[-1]
     if first.status != finding.status or _section(first) != _section(finding):
         return False
-    if any(first.kind == finding.kind or f.attributes and f.status == "absent" for f in (first, finding)):
+    if any(first.kind == finding.kind or (f.attributes and f.status == "absent") for f in (first, finding)):
         return False
     if finding.status == "absent":
         return not first.regions and not finding.regions
@@ -111,7 +109,7 @@ def _same_sentence(group: Sequence[Finding], finding: Finding) -> bool:
 
 
 def joinable(first: Finding, second: Finding) -> bool:
-    """Whether two present findings can share a sentence without one's site, size or attributes reading as the other's."""
+    """Whether two present findings can share a sentence without one's site or attributes reading as the other's."""
     if first.size_mm or second.size_mm or first.value("margin") or second.value("margin"):
         return False
     if first.regions == second.regions and len(first.regions) == 1:

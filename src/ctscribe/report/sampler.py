@@ -97,9 +97,7 @@ def _sample_one(kind: FindingKind, status: Status, rng: Generator, fine_regions:
         low, high = kind.size_mm
         long = round(low * (high / low) ** (rng.random() * 0.9))  # small lesions are commoner than large ones
         short = round(long * (0.55 + 0.4 * rng.random()))
-        two_axes = (
-            kind.section != "vessels" and short < long and rng.random() < 0.5
-        )  # a vessel has one diameter
+        two_axes = kind.section != "vessels" and short < long and rng.random() < 0.5  # a vessel has one diameter
         size = (long, max(short, 1)) if two_axes else (long,)
     return Finding(kind.id, status, regions, size, tuple(attributes.items()))
 

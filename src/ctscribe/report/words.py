@@ -89,9 +89,7 @@ def _check(finding: Finding) -> None:
         raise UsageError(f"status of {finding.kind}", expected=" | ".join(STATUSES), got=str(finding.status))
     for region in finding.regions:
         if region not in ontology.regions():
-            raise UsageError(
-                f"region of {finding.kind}", expected="a region of the ontology", got=str(region)
-            )
+            raise UsageError(f"region of {finding.kind}", expected="a region of the ontology", got=str(region))
     for name, value in finding.attributes:
         if value not in kind.attributes.get(name, ()):
             known = "; ".join(f"{k}: {', '.join(v)}" for k, v in kind.attributes.items()) or "no attributes"
@@ -112,9 +110,7 @@ def _region_rank(region: str) -> int:
 @cache
 def _places(kind: str, status: Status, named: tuple[str, ...]) -> tuple[str, ...]:
     if status == "absent":
-        return (
-            () if named and ontology.everywhere(kind, named) else tuple(sorted(set(named), key=_region_rank))
-        )
+        return () if named and ontology.everywhere(kind, named) else tuple(sorted(set(named), key=_region_rank))
     only = ontology.findings()[kind].only_place
     if not named and only is not None:
         return (only,)

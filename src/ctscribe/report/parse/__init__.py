@@ -1,7 +1,8 @@
 """Report text -> findings, in English and Chinese.
 
-Made for two kinds of text: what `render_findings` writes, which reads back to exactly the findings it was written from, and
-what people write. No model is involved: names come from the ontology, cues and further patterns from ``reading/*.yaml``.
+Made for two kinds of text: what `render_findings` writes, which reads back to exactly the findings it was written
+from, and what people write. No model is involved: names come from the ontology, cues and further patterns from
+``reading/*.yaml``.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from ctscribe import ontology
+from ctscribe.errors import UsageError
 from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report.parse import scan, scope
 from ctscribe.report.parse.assemble import Draft, assemble
 from ctscribe.report.parse.lexicon import lexicon
-from ctscribe.report.parse.text import detect_language, normalise, sentences
-from ctscribe.errors import UsageError
+from ctscribe.report.parse.text import detect_language, normalise, sentences, split_sentences
 from ctscribe.report.words import Finding
 
-__all__ = ["ct_rate_labels_of", "detect_language", "normalise", "parse", "parse_sentence", "sentences"]
+__all__ = [
+    "ct_rate_labels_of",
+    "detect_language",
+    "normalise",
+    "parse",
+    "parse_sentence",
+    "sentences",
+    "split_sentences",
+]
 
 
 def parse(text: str, language: Language | None = None) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ctscribe import ontology
 from ctscribe.ontology import Language
@@ -69,7 +70,7 @@ def assemble(
     if not drafts:
         return drafts
     if language == "zh":
-        _assign_chinese(sentence, drafts, loose)
+        _assign_chinese(sentence, lexicon, drafts, loose)
         return drafts
     breaks = _breaks(sentence, lexicon)
     fronted = _assign_english(sentence, drafts, loose, breaks)
@@ -79,7 +80,8 @@ def assemble(
 
 def _breaks(sentence: str, lexicon: Lexicon) -> Callable[[int, int], bool]:
     """Whether a word between two positions ends a chain of modifiers."""
-    of_ends = [m.end() for m in re.finditer(r"\bof ", sentence) if lexicon.cues["filler_of"].search(sentence[: m.start()])]
+    filler = lexicon.cues["filler_of"]
+    of_ends = [m.end() for m in re.finditer(r"\bof ", sentence) if filler.search(sentence[: m.start()])]
     spans = [m.span() for m in lexicon.cues["breaker"].finditer(sentence)]
     spans = [(a, b) for a, b in spans if b + 1 not in of_ends]
 
@@ -144,7 +146,7 @@ def _share(
     loose: list[Item],
 ) -> None:
     """ "A and B in the right lung": both lie there. "In the right lung, A and B": so here."""
-    for first, second in reversed(list(zip(drafts, drafts[1:], strict=False))):
+    for first, second in reversed(list(pairwise(drafts))):
         if first.places or not second.trailing:
             continue
         between = sentence[first.mention.end : second.mention.start]
@@ -163,10 +165,13 @@ def _share(
                 draft.take(item)
 
 
-def _assign_chinese(sentence: str, drafts: list[Draft], loose: list[Item]) -> None:
+def _assign_chinese(sentence: str, lexicon: Lexicon, drafts: list[Draft], loose: list[Item]) -> None:
     """What stands before a finding in its comma clause is its own; what follows belongs to the finding before."""
     edges = [0, *(m.end() for m in re.finditer("[,:]", sentence)), len(sentence) + 1]
-    clause = lambda position: sum(edge <= position for edge in edges)  # noqa: E731
+
+    def clause(position: int) -> int:
+        return sum(edge <= position for edge in edges)
+
     pending: list[Item] = []
     for item in loose:
         inside = next((d for d in drafts if d.mention.gap[0] <= item.start and item.end <= d.mention.gap[1]), None)
@@ -181,14 +186,14 @@ def _assign_chinese(sentence: str, drafts: list[Draft], loose: list[Item]) -> No
             previous.take(item, trailing=True)
         elif item.place:
             pending.append(item)
-    for first, second in zip(drafts, drafts[1:], strict=False):
+    for first, second in pairwise(drafts):
         if clause(first.mention.start) == clause(second.mention.start) and not second.places:
             for place in first.places:
                 if regions := placed(second.kind, place):
                     second.places.append(regions)
     for draft in drafts:
         start = edges[clause(draft.mention.start) - 1]
-        if not draft.places and re.match(r"\s*(?:并|伴|内|其内|另|亦|且|同时)?(?:可)?(?:见|示|伴|有|呈|未见)", sentence[start:]):
+        if not draft.places and lexicon.cues["continues"].match(sentence, start):
             for item in pending:
                 if item.end <= draft.mention.start:
                     draft.take(item)

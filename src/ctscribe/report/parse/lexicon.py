@@ -1,7 +1,7 @@
 """Compiled patterns: which words name which kind, region, attribute or cue.
 
-Each pattern knows a literal that any match must hold; a pattern whose literal is not in the sentence is not run. That, and
-the cache on sentences, is what makes reading fast.
+Each pattern knows literals of which any match must hold one; a pattern without one in the sentence is not run. That,
+and the cache on sentences, is what makes reading fast.
 """
 
 from __future__ import annotations
@@ -236,9 +236,9 @@ def lexicon(language: Language) -> Lexicon:
         "maybe_before": _any(table["uncertainty"]["before"]),
         "maybe_after": _any(table["uncertainty"]["after"]),
     }
-    for single in ("terminator", "predicate", "past", "thin", "smaller", "filler_of", "breaker", "anaphora", "continues"):
-        if single in table:
-            cues[single] = re.compile(table[single])
+    for name, value in table.items():
+        if isinstance(value, str):
+            cues[name] = re.compile(value)
     for part in ("organs", "lungs", "overrides", "chest"):
         cues[part] = re.compile(table["elsewhere"][part])
     return Lexicon(

@@ -1,7 +1,7 @@
 """Phrases that name places by rule rather than by name: "right upper and lower lobes", "both hila", 双肺下叶.
 
-A place is a tuple of region ids; a bare side ("right-sided", 左侧) is ``("@right",)``, ``("@left",)`` or both, and becomes a
-region once the kind of finding is known (`placed`).
+A place is a tuple of region ids; a bare side ("right-sided", 左侧) is ``("@right",)``, ``("@left",)`` or both, and
+becomes a region once the kind of finding is known (`placed`).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _PAIRS = (
     (re.compile(r"\b(?:both|bilateral)\s+upper\s+paratracheal"), "upper_paratracheal"),
     (re.compile(r"\b(?:both|bilateral)\s+(?:lower\s+)?paratracheal"), "lower_paratracheal"),
     (re.compile(r"\b(?:both|bilateral)\s+(?:main|mainstem)\s+bronch\w+"), "main_bronchus"),
-    (re.compile(r"\b(?:both|bilateral)\s+(?:pleura\b|pleurae\b|pleural\s+(?:spaces?|cavit\w+)|hemithora\w+)"), "pleura"),
+    (re.compile(r"\b(?:both|bilateral)\s+(?:pleurae?\b|pleural\s+(?:spaces?|cavit\w+)|hemithora\w+)"), "pleura"),
     (re.compile(r"\bboth\s+breasts?"), "breast"),
 )
 _SIDES = re.compile(
-    r"\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))|\bbilaterally\b|\b(?:on )?both sides\b"
-    r"|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
+    r"\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
+    r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
 )
 _WEAK_SIDES = re.compile(r"\b(?:right|left|bilateral|both)\b")
 

@@ -10,10 +10,13 @@ from ctscribe.report.parse.lexicon import Lexicon, Sense
 from ctscribe.report.parse.places import Place, named_by_rule
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
+_UNIT = r"(?:mm|cm)"
 _SIZE = re.compile(
-    rf"(?<![A-Za-z0-9.,])(?P<axes>{_NUMBER}\s*(?:mm|cm)?(?:\s*x\s*{_NUMBER}\s*(?:mm|cm)?){{0,2}}?)\s*(?<=[\d ])(?P<unit>mm|cm)(?![A-Za-z])"
-    rf"|(?<![A-Za-z0-9.,])(?P<axes2>{_NUMBER}\s*(?P<unit2>mm|cm)\s*x\s*{_NUMBER}\s*(?:mm|cm)(?:\s*x\s*{_NUMBER}\s*(?:mm|cm))?)"
+    r"(?<![A-Za-z0-9.,])"
+    rf"(?:(?P<axes>{_NUMBER}\s*{_UNIT}?(?:\s*x\s*{_NUMBER}\s*{_UNIT}?){{0,2}}?)\s*(?<=[\d ])(?P<unit>mm|cm)(?![A-Za-z])"
+    rf"|(?P<axes2>{_NUMBER}\s*(?P<unit2>mm|cm)\s*x\s*{_NUMBER}\s*{_UNIT}(?:\s*x\s*{_NUMBER}\s*{_UNIT})?))"
 )
+_EARLIER = re.compile(r"[^,;()]{0,12}\b(?:in|on) (?:the )?(?:previous|prior)")
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ def mentions(sentence: str, lexicon: Lexicon) -> list[Mention]:
     found.sort(key=lambda m: (m.start, -m.end, m.sense.status or "", m.sense.attribute is None))
     kept: list[Mention] = []
     for mention in found:
-        if not any(_hides(other, mention) for other in found):
-            if all((m.start, m.end, m.kind) != (mention.start, mention.end, mention.kind) for m in kept):
-                kept.append(mention)
+        new = all((m.start, m.end, m.kind) != (mention.start, mention.end, mention.kind) for m in kept)
+        if new and not any(_hides(other, mention) for other in found):
+            kept.append(mention)
     return kept
 
 
@@ -92,7 +95,7 @@ def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Menti
 
 def _places(sentence: str, lexicon: Lexicon, language: Language) -> list[Item]:
     flat = sentence.replace("-", " ")
-    found = [Item(hit.start, hit.end, place=word.means) for word in lexicon.regions for hit in word.hits(sentence, flat)]
+    found = [Item(h.start, h.end, place=word.means) for word in lexicon.regions for h in word.hits(sentence, flat)]
     found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language)]
     return found
 
@@ -125,7 +128,7 @@ def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
         after = sentence[match.end() : match.end() + 40]
         if lexicon.cues["smaller"].search(before) or lexicon.cues["thin"].search(after[:15]):
             continue
-        if lexicon.cues["past"].search(before) or re.match(r"[^,;()]{0,12}\b(?:in|on) (?:the )?(?:previous|prior)", after):
+        if lexicon.cues["past"].search(before) or _EARLIER.match(after):
             continue
         text, unit = (match["axes"], match["unit"]) if match["axes"] else (match["axes2"], match["unit2"])
         scale = 10.0 if unit == "cm" else 1.0
@@ -145,8 +148,3 @@ def veto(sentence: str, clause: tuple[int, int], mention: Mention, lexicon: Lexi
     if lexicon.cues["overrides"].search(sentence):
         return True
     return bool(lexicon.cues["organs"].search(around)) and not lexicon.cues["lungs"].search(around)
-
-
-def moved(mention: Mention, sense: Sense) -> Mention:
-    """The same words, read in another sense."""
-    return replace(mention, sense=sense)

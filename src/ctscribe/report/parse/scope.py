@@ -7,6 +7,7 @@ reaches over its clause, forwards or backwards; words that look negative but den
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from ctscribe.ontology import Language
 from ctscribe.report.parse.lexicon import Lexicon
@@ -33,7 +34,7 @@ def clauses(sentence: str, language: Language, lexicon: Lexicon, found: list[Men
             cuts.append(match.start())
     inside = [m for m in found for cut in cuts if m.start < cut < m.end]
     edges = sorted({0, len(sentence), *(c for c in cuts if not any(m.start < c < m.end for m in inside))})
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _english_cuts(sentence: str, lexicon: Lexicon, found: list[Mention]) -> list[int]:
@@ -45,7 +46,7 @@ def _english_cuts(sentence: str, lexicon: Lexicon, found: list[Mention]) -> list
         for match in lexicon.cues["predicate"].finditer(sentence)
         if not any(a <= match.start() < b for a, b in asides)
     ]
-    for left, right in zip(predicates, predicates[1:], strict=False):
+    for left, right in pairwise(predicates):
         between = (left.end(), right.start())
         separators = list(_SEPARATOR.finditer(sentence, *between))
         if not separators:

@@ -9,7 +9,7 @@ from ctscribe.ontology import Language
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z]")
-_DASHES = str.maketrans({c: "-" for c in "‐‑‒–—―−"} | {c: "'" for c in "‘’´`"} | {"×": "x", "✕": "x"})
+_PLAIN = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’´`", "'") | dict.fromkeys("×✕", "x"))
 _SPACES = re.compile(r"[ \t\u00a0\u3000]+")
 _ZH_UNITS = (
     (re.compile(r"毫米"), "mm"),
@@ -20,7 +20,7 @@ _ZH_UNITS = (
 _EN_SPLIT = re.compile(
     r"""(?<!\d)\.(?=\s|$|["•])      # a full stop that is no decimal point
     | (?<=\d)\.(?=\s+[A-Z"•]|\s*$)  # ... or that ends a sentence after a number
-    | [!\n"•;]                      # bullets and CT-RATE's quote marks
+    | [!\n"•;]|(?<=\s)·(?=\s)      # bullets and CT-RATE's quote marks
     | \?(?=\s+[A-Z])                # a question outside brackets
     | (?:^|(?<=\s))[-*]\s(?=[A-Z])  # dashes as list marks
     | (?:^|(?<=\s))\d{1,2}[.)]\s(?=[A-Z])  # numbered lists
@@ -40,14 +40,14 @@ def detect_language(text: str) -> Language:
 
 def normalise(text: str) -> str:
     """Half-width forms, plain quotes and dashes, ``x`` between axes, single spaces."""
-    plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
+    plain = unicodedata.normalize("NFKC", text).translate(_PLAIN)
     for curly in "“”„«»″":
         plain = plain.replace(curly, '"')
     return _SPACES.sub(" ", plain.replace("\r", "\n"))
 
 
-def sentences(text: str, language: Language) -> list[str]:
-    """Sentences in lower case, headings such as ``LUNGS:`` removed, empty ones dropped."""
+def split_sentences(text: str, language: Language) -> list[str]:
+    """Sentences as written (normalised), without their full stops, bullets and headings such as ``LUNGS:``."""
     plain = normalise(text)
     if language == "zh":
         for pattern, unit in _ZH_UNITS:
@@ -55,4 +55,9 @@ def sentences(text: str, language: Language) -> list[str]:
         pieces = [_ZH_HEADING.sub("", piece) for piece in _ZH_SPLIT.split(plain)]
     else:
         pieces = [_HEADING.sub("", piece) for piece in _EN_SPLIT.split(plain)]
-    return [piece.strip().lower() for piece in pieces if piece and piece.strip()]
+    return [piece.strip() for piece in pieces if piece and piece.strip()]
+
+
+def sentences(text: str, language: Language) -> list[str]:
+    """Sentences as the parser reads them: `split_sentences` in lower case."""
+    return [piece.lower() for piece in split_sentences(text, language)]
