@@ -60,6 +60,8 @@ _CAGE = np.array(
     np.float32,
 )[::-1]
 
+_SQUARE = 0.18  # 0 is an ellipse, 1 a rectangle
+
 # Blood by contrast phase: venous return (SVC), right heart and pulmonary artery, left heart and aorta,
 # myocardium, liver, spleen, kidney. Typical thoracic protocols; HU.
 _PHASES = {
@@ -168,26 +170,31 @@ class BodyPlan:
     def spine_y(cls, z: Array | float) -> Array:
         """Depth of the middle of the vertebral bodies at body height ``z``."""
         _, depth, centre = cls.cage(z)
-        return centre + depth - 29.0
+        return centre + depth - 35.0
 
     def cage_point(self, theta: Array, z: Array, outward: float = 0.0) -> Array:
         """Body points on the cage; ``theta`` rad from straight back (0) over left (+pi/2) to the front (pi)."""
         a, b, yc = self.cage(z)
         u, v = np.sin(theta), np.cos(theta)
         # x^2 + y^2 - q x^2 y^2 = 1 on a ray of direction (u, v): the same rounded square as `squircle`.
-        q = 0.35 * u * u * v * v
+        q = _SQUARE * u * u * v * v
         r2 = 2.0 / (1.0 + np.sqrt(np.maximum(1.0 - 4.0 * q, 0.0)))
         r = np.sqrt(r2)
-        return np.stack(
-            [(a + outward) * r * u, yc + (b + outward) * r * v, np.broadcast_to(z, u.shape)], axis=-1
-        )
+        y = (b + outward) * r * v
+        x = (a + outward) * r * u * taper(y / b)
+        return np.stack([x, yc + y, np.broadcast_to(z, u.shape)], axis=-1)
+
+
+def taper(y: Array) -> Array:
+    """Relative width of the cage at relative depth ``y`` (-1 front, 1 back): narrower in front."""
+    return 1.0 + 0.09 * np.clip(y, -1.0, 1.0)
 
 
 def squircle(x: Array, y: Array, half_x: Array, half_y: Array) -> Array:
-    """Approximate signed distance (mm) of a rounded rectangle x^2 + y^2 - 0.35 x^2 y^2 = 1."""
+    """Approximate signed distance (mm) of a rounded rectangle x^2 + y^2 - q x^2 y^2 = 1."""
     # beyond the clip the formula would fold back on itself
-    u, v = np.minimum((x / half_x) ** 2, 2.8), np.minimum((y / half_y) ** 2, 2.8)
-    return (np.sqrt(np.maximum(u + v - 0.35 * u * v, 1e-6)) - 1.0) * np.minimum(half_x, half_y)
+    u, v = np.minimum((x / half_x) ** 2, 5.0), np.minimum((y / half_y) ** 2, 5.0)
+    return (np.sqrt(np.maximum(u + v - _SQUARE * u * v, 1e-6)) - 1.0) * np.minimum(half_x, half_y)
 
 
 def sample_plan(rng: np.random.Generator, rotation_deg: float, shift: tuple[float, float, float]) -> BodyPlan:

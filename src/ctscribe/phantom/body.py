@@ -6,11 +6,11 @@ from copy import copy
 
 import numpy as np
 
-from .anatomy import REGION_NAMES, BodyPlan, squircle
+from .anatomy import REGION_NAMES, BodyPlan, squircle, taper
 from .canvas import Array, Box, Canvas, smoothstep
 
 _ID = {name: key for key, name in REGION_NAMES.items()}
-HEART_CENTRE = (19.0, -20.0, -66.0)
+HEART_CENTRE = (20.0, -26.0, -66.0)
 _HEART_AXIS = (
     np.array([0.74, -0.42, -0.53]) / np.linalg.norm([0.74, -0.42, -0.53])
 ).tolist()  # python floats keep float32
@@ -38,6 +38,7 @@ class Organs:
         p, c = self.plan, self.canvas
         a, b, yc = (v[:, None, None] for v in p.cage(self.zl[:, 0, 0]))
         y = self.y - yc
+        a = a * taper(y / b)
         cage = squircle(self.x, y, a, b)
         self._wall(cage, a, b, y)
         self._inside(cage)
@@ -199,8 +200,8 @@ class Organs:
         line = np.where(right, np.abs(oblique_r), np.abs(oblique_l)) * 0.69
         minor = np.where(right & (oblique_r > 0), np.abs(horizontal), 99.0)
         width = 0.75 * c.soft
-        # 1.2 mm of tissue, spread over the voxel it falls in
-        line = np.exp(-((np.minimum(line, minor) / width) ** 2)) * min(1.0, 1.2 / (1.77 * width))
+        # 0.7 mm of tissue, spread over the voxel it falls in
+        line = np.exp(-((np.minimum(line, minor) / width) ** 2)) * min(1.0, 0.7 / (1.77 * width))
         c.paint(self.box, line * c.occupancy(lung + 1.0), -250.0)
 
     def _collapse(

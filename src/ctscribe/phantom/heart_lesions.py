@@ -41,7 +41,7 @@ def aortic_aneurysm(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         return []
     where, diameter = scene.plan.aneurysm
     canvas = scene.canvas
-    points = np.array([(-12, -30, -18)] if where == "ascending" else [(24, 45, -30)], float)
+    points = np.array([(-12, -30, -18)] if where == "ascending" else [(25, 38, -30)], float)
     centre = scene.plan.to_world(points)[0]
     box = canvas.box(centre, (0.8 * diameter, 0.8 * diameter, 42.0))
     occupancy = canvas.mask(("aorta",), box).astype(np.float32)

@@ -48,9 +48,9 @@ def great_vessels(plan: BodyPlan) -> dict[str, tuple[Array, Array]]:
     arch_lift = 6.0 * (asc - 1.0) + 3.0 * (des - 1.0)
     aorta = [
         (6, -14, -52, 0.92), (-8, -26, -30, asc), (-16, -30, -6, asc), (-12, -24, 14, 0.5 + 0.5 * asc),
-        (-1, -8, 26 + arch_lift, 0.95), (16, 10, 27 + arch_lift, 0.88), (24, 34, 16, 0.82),
-        (23, 44, -10, 0.79 * des), (21, 45, -50, 0.79 * des), (17, 40, -100, 0.77), (9, 32, -145, 0.72),
-        (3, 28, -200, 0.68), (2, 26, -250, 0.65),
+        (-1, -8, 26 + arch_lift, 0.95), (16, 10, 27 + arch_lift, 0.88), (25, 30, 16, 0.82),
+        (26, 37, -10, 0.79 * des), (24, 38, -50, 0.79 * des), (19, 34, -100, 0.77), (10, 27, -145, 0.72),
+        (3, 23, -200, 0.68), (2, 21, -250, 0.65),
     ]  # fmt: skip
     push = np.array([[0, 0, 0, 0]] * len(aorta), float)
     push[1:4, 0] -= 8.0 * (asc - 1.0)
@@ -78,7 +78,7 @@ def great_vessels(plan: BodyPlan) -> dict[str, tuple[Array, Array]]:
         "left_subclavian": (np.array([(18, 14, 27), (26, 16, 62), (48, 8, 92), (90, 2, 96)], float), np.full(4, 4.6)),
         "right_subclavian": (np.array([(-24, 2, 70), (-46, 4, 92), (-90, 0, 96)], float), np.full(3, 4.6)),
         "ivc": (np.array([(-24, 0, -96), (-24, 10, -130), (-20, 18, -250)], float), np.full(3, 11.0)),
-        "azygos": (np.array([(-4, 44, -200), (-8, 44, -40), (-12, 40, 4), (-28, 4, 10)], float), np.full(4, 3.6)),
+        "azygos": (np.array([(-4, 34, -200), (-9, 36, -40), (-13, 34, 4), (-28, 4, 10)], float), np.full(4, 3.6)),
         "vein_ru": (np.array([(-16, 8, -42), (-34, -4, -34), (-50, -10, -22)], float), np.array([7.5, 5.5, 4.0])),
         "vein_rl": (np.array([(-14, 10, -50), (-34, 14, -58), (-52, 24, -72)], float), np.array([7.5, 6.0, 4.5])),
         "vein_lu": (np.array([(20, 4, -40), (40, -4, -32), (54, -14, -18)], float), np.array([7.5, 5.5, 4.0])),
@@ -130,7 +130,7 @@ def draw_great_vessels(canvas: Canvas, plan: BodyPlan) -> None:
 def draw_tubes(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> None:
     """Oesophagus, thyroid, adrenals and small normal nodes."""
     gullet = np.array(
-        [(4, 28, 150), (5, 32, 100), (4, 36, 40), (5, 37, 0), (10, 34, -50), (16, 26, -100)], float
+        [(4, 22, 150), (5, 25, 100), (4, 29, 40), (5, 31, 0), (9, 29, -50), (15, 22, -100)], float
     )
     tail = np.array([(20, 14, plan.dome - 28), (34, 0, plan.dome - 38)])
     line = plan.to_world(np.vstack([gullet, tail]))
@@ -218,7 +218,7 @@ def lung_trees(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> dict
     trees: dict[str, list[Branch]] = {"artery": [], "vein": [], "airway": []}
     fine = float(np.clip(4.4 / canvas.soft, 1.0, 2.2))
     for lobe in LOBES:
-        count = int({"right_middle_lobe": 32}.get(lobe, 60) * fine)
+        count = int({"right_middle_lobe": 46}.get(lobe, 92) * fine)
         roots = {
             "artery": plan.to_world(np.array(_LOBAR[lobe][2]) + [4 if "left" in lobe else -4, 5, 4])[0],
             "vein": plan.to_world(np.array(_LOBAR[lobe][2]) + [0, -12, -6])[0],
@@ -226,7 +226,7 @@ def lung_trees(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> dict
         for kind, root in roots.items():
             targets = _targets(canvas, lobe, count, rng)
             if targets is not None:
-                trees[kind] += grow(root, targets, 4.6 if kind == "artery" else 4.2, rng, lobe)
+                trees[kind] += grow(root, targets, 4.4 if kind == "artery" else 4.0, rng, lobe)
         offset = np.array([-3.5 if "left" in lobe else 3.5, 0.0, 2.5])
         for b in trees["artery"]:
             if b.lobe == lobe and b.level <= 4:
