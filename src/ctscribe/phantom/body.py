@@ -10,6 +10,7 @@ from .anatomy import REGION_NAMES, BodyPlan, squircle, taper
 from .canvas import Array, Box, Canvas, smoothstep
 
 _ID = {name: key for key, name in REGION_NAMES.items()}
+_SLAB_VOXELS = 1_200_000
 HEART_CENTRE = (20.0, -26.0, -66.0)
 _HEART_AXIS = (
     np.array([0.74, -0.42, -0.53]) / np.linalg.norm([0.74, -0.42, -0.53])
@@ -23,19 +24,40 @@ _CHAMBERS = (
 )
 
 
-class Organs:
-    """Draws every soft part, back to front."""
+def draw_organs(canvas: Canvas, plan: BodyPlan, seed: tuple[int, ...]) -> Array:
+    """All soft parts, a slab of slices at a time so that the working set stays in the cache on native grids.
 
-    def __init__(self, plan: BodyPlan, canvas: Canvas, rng: np.random.Generator) -> None:
-        self.plan, self.canvas, self.rng = plan, canvas, rng
-        self.x, self.y, self.z = plan.body_coords(*(canvas.axis(k) for k in range(3)))
-        self.box = canvas.full
-        line = (canvas.axis(0) - plan.shift[2]) / plan.scale[2]
+    Returns mm of depth below the inner chest wall, float32 (z, y, x).
+    """
+    depth = np.empty(canvas.shape, np.float32)
+    slices = max(1, int(_SLAB_VOXELS / (canvas.shape[1] * canvas.shape[2])))
+    collapsed = []
+    for start in range(0, canvas.shape[0], slices):
+        slab = Organs(plan, canvas, seed, slice(start, min(start + slices, canvas.shape[0])))
+        depth[slab.box[0]] = slab.draw()
+        collapsed.append(slab.collapsed)
+    if plan.collapsed is not None:
+        canvas.landmarks["collapse"] = np.concatenate(collapsed)
+        canvas.landmarks["collapsed_lobe"] = plan.collapsed
+    draw_table(canvas, plan)
+    return depth
+
+
+class Organs:
+    """Draws every soft part on some slices, back to front."""
+
+    def __init__(self, plan: BodyPlan, canvas: Canvas, seed: tuple[int, ...], slices: slice) -> None:
+        self.plan, self.canvas, self.seed = plan, canvas, seed
+        self.box: Box = (slices, *canvas.full[1:])
+        self.x, self.y, self.z = plan.body_coords(*(canvas.axis(k, self.box) for k in range(3)))
+        line = (canvas.axis(0, self.box) - plan.shift[2]) / plan.scale[2]
         self.zl = line[:, None, None]
+        self.at: Box = canvas.full  # where this box lies in the one it was cut from
+        self.collapsed: Array | None = None
 
     def draw(self) -> Array:
         """Everything, back to front. Returns mm of depth below the inner chest wall, (z, y, x) float32."""
-        p, c = self.plan, self.canvas
+        p = self.plan
         a, b, yc = (v[:, None, None] for v in p.cage(self.zl[:, 0, 0]))
         y = self.y - yc
         a = a * taper(y / b)
@@ -43,6 +65,10 @@ class Organs:
         self._wall(cage, a, b, y)
         self._inside(cage)
         return -cage * float(np.mean(p.scale[:2]))
+
+    def _noise(self, scale: float, key: int) -> Array:
+        """Noise over the current box; the same ``key`` gives the same pattern in every slab."""
+        return self.canvas.noise(np.random.default_rng([*self.seed, key]), self.box, scale, anchored=True)
 
     def _part(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> Organs:
         """The same organs on the smallest box that holds a range of body coordinates (x, y, z), with room for the warp."""
@@ -54,7 +80,7 @@ class Organs:
         middle, half = 0.5 * (world.min(axis=0) + world.max(axis=0)), 0.5 * np.ptp(world, axis=0) + 9.0
         part = copy(self)
         part.box = c.box(middle, half)
-        at = _relative(part.box, self.box)
+        at = part.at = _relative(part.box, self.box)
         part.box = _absolute(at, self.box)
         part.x, part.y, part.z = self.x[at], self.y[at], self.z[at]
         part.zl = self.zl[at[0]]
@@ -77,7 +103,7 @@ class Organs:
         skin = squircle(x, y - 6.0 - 2.0 * top, half_x, half_y)
         if p.sex == "F":
             skin = np.minimum(skin, self._breast(b, y))
-        texture = c.noise(self.rng, self.box, 28.0)
+        texture = self._noise(28.0, 1)
         self._fill(skin, -105.0 + 5.0 * texture, "chest_wall")
         c.paint(self.box, c.occupancy(np.abs(skin + 1.2) - 1.2), 5.0)
         if p.sex == "F":
@@ -102,7 +128,7 @@ class Organs:
         dy = (y + b + 20.0 + 0.22 * s) / (8.0 + 0.4 * s)
         dz = (self.zl + 44.0) / (42.0 + 0.3 * s)
         r = dx * dx + dy * dy + dz * dz
-        strands = c.noise(self.rng, self.box, 9.0)
+        strands = self._noise(9.0, 2)
         inside = np.maximum(np.sqrt(r) - 1.0, -(y + b + 12.0) * -0.02)
         dense = smoothstep(strands - 0.02 * (self.plan.age - 50), -0.3, 0.9) * c.occupancy(inside * 14.0)
         c.paint(self.box, dense * (skin < -3.0), 25.0)
@@ -112,7 +138,7 @@ class Organs:
             & (np.abs(self.x) > 12)
             & (np.abs(self.zl + 38.0) < 55.0 + 0.3 * s)
         )
-        c.labels[breast] = _ID["breast"]
+        c.labels[self.box][breast] = _ID["breast"]
 
     def _muscle_thickness(self, y: Array) -> Array:
         x, z, m = np.abs(self.x), self.zl, self.plan.muscle
@@ -130,7 +156,7 @@ class Organs:
 
     def _inside(self, cage: Array) -> None:
         p, c, x, y, z = self.plan, self.canvas, self.x, self.y, self.z
-        texture = c.noise(self.rng, self.box, 14.0)
+        texture = self._noise(14.0, 3)
         soft_top = 95.0 * smoothstep(z, 62.0, 100.0)  # thoracic inlet: more muscle than fat
         self._fill(cage, -92.0 + soft_top + 10.0 * texture, "mediastinum")
         below = self._diaphragm() - z
@@ -144,15 +170,15 @@ class Organs:
         apex = 92.0 - 62.0 * ((np.abs(x) - 50.0) / 50.0) ** 2 - 50.0 * ((y - 14.0) / 55.0) ** 2
         lung = np.maximum(np.maximum(cage + 1.0, -middle), np.maximum((z - apex) * 0.55, below * 0.8 + 2.5))
         bottom = self._part((-150, -120, -300), (150, 120, p.dome + 12.0))
-        bottom._abdomen(abdomen[bottom.box], below[bottom.box], spine[bottom.box])
+        bottom._abdomen(abdomen[bottom.at], below[bottom.at], spine[bottom.at])
         self._lungs(lung)
         r = 62.0 * p.heart_scale + p.pericardial_fluid + 8.0
         x0, y0, z0 = self._heart_centre()
         chest = self._part((x0 - r, y0 - r, z0 - r), (x0 + r, y0 + r, z0 + r))
-        chest._heart(below[chest.box])
+        chest._heart(below[chest.at])
         rim = (lung > 0) & (lung < 3.4) & (cage > -2.4) & (cage < 3.4) & (below < 4.0)
-        c.labels[rim & (x < 0)] = _ID["right_pleura"]
-        c.labels[rim & (x >= 0)] = _ID["left_pleura"]
+        c.labels[self.box][rim & (x < 0)] = _ID["right_pleura"]
+        c.labels[self.box][rim & (x >= 0)] = _ID["left_pleura"]
 
     def _mediastinal_width(self, y: Array) -> Array:
         """Half width of the central band: thin behind the sternum, wider around the vessels."""
@@ -178,8 +204,8 @@ class Organs:
 
     def _lungs(self, lung: Array) -> None:
         p, c, x, y, z = self.plan, self.canvas, self.x, self.y, self.z
-        texture = c.noise(self.rng, self.box, 22.0)
-        fine = c.noise(self.rng, self.box, 4.5)
+        texture = self._noise(22.0, 4)
+        fine = self._noise(4.5, 5)
         gravity = 32.0 * (y + 10.0) / 90.0
         self._fill(lung, p.lung_hu + gravity + 11.0 * texture + fine * (15.0 + 8.0 * fine), None)
         inside = lung < 0
@@ -196,7 +222,7 @@ class Organs:
             np.where(oblique_r <= 0, _ID["right_lower_lobe"], np.where(upper_r, _ID["right_upper_lobe"], 3)),
             np.where(oblique_l <= 0, _ID["left_lower_lobe"], _ID["left_upper_lobe"]),
         ).astype(np.uint8)
-        c.labels[inside] = labels[inside]
+        c.labels[self.box][inside] = labels[inside]
         line = np.where(right, np.abs(oblique_r), np.abs(oblique_l)) * 0.69
         minor = np.where(right & (oblique_r > 0), np.abs(horizontal), 99.0)
         width = 0.75 * c.soft
@@ -226,7 +252,7 @@ class Organs:
             airless = np.where(x >= 0, -left, 99.0)
         distance = np.maximum(airless * 0.7, lung - c.soft)
         c.paint(self.box, c.occupancy(distance), 32.0 + 12.0 * texture)
-        c.landmarks.setdefault("collapse", []).append((airless < 0) & (lung < 0))  # type: ignore[attr-defined]
+        self.collapsed = (airless < 0) & (lung < 0)
         return right, left, horizontal
 
     def _heart_centre(self) -> tuple[float, float, float]:
@@ -248,8 +274,10 @@ class Organs:
 
     def _heart(self, below: Array) -> None:
         p, c = self.plan, self.canvas
+        if not below.size:
+            return
         heart, (x, y, z) = self._heart_distance()
-        texture = c.noise(self.rng, self.box, 16.0)
+        texture = self._noise(16.0, 6)
         above = below * 0.8 + 1.0
         sac = np.maximum(heart - 1.5 - p.pericardial_fluid, above)
         self._fill(sac, 14.0 if p.pericardial_fluid > 0 else 25.0, "pericardium")
@@ -269,7 +297,7 @@ class Organs:
         p, c, x, y, z = self.plan, self.canvas, self.x, self.y, self.z
         if not abdomen.size:
             return
-        texture = c.noise(self.rng, self.box, 18.0)
+        texture = self._noise(18.0, 7)
         self._fill(abdomen, -100.0 + 6.0 * texture, "upper_abdomen")
         c.paint(self.box, c.occupancy(np.maximum(abdomen, below - 3.5)), 48.0)
         c.labels[self.box][(abdomen < 0) & (below < 3.5)] = _ID["diaphragm"]
@@ -277,7 +305,7 @@ class Organs:
         edge = 2.0 + 48.0 * smoothstep(y, 5.0, -30.0) + 6.0 * texture
         liver = np.maximum(np.maximum(inner, (x - edge) * 0.8), 14.0 - spine)
         self._fill(liver, p.blood.liver + 3.0 * texture, None)
-        r = self.rng.normal(1.0, 0.12, 8).clip(0.75, 1.3).tolist()
+        r = np.random.default_rng([*self.seed, 90]).normal(1.0, 0.12, 8).clip(0.75, 1.3).tolist()
         self._blob(abdomen, below, (94, 42, p.dome - 48), (31 * r[0], 42 * r[1], 46 * r[2]), p.blood.spleen)
         self._stomach(abdomen, below, r)
         for cx, cz in ((57, p.dome - 98), (-60, p.dome - 112)):
@@ -289,7 +317,7 @@ class Organs:
         centre, axes = (56, -22, p.dome - 44), (40 * r[3], 44 * r[4], 42 * r[5])
         part, stomach = self._blob(abdomen, below, centre, axes, 38.0)
         c.paint(part.box, c.occupancy(stomach + 4.0), 30.0 * r[6] - 6.0)
-        ripple = 4.0 * c.noise(self.rng, part.box, 18.0)
+        ripple = 4.0 * part._noise(18.0, 8)
         gas = np.maximum(stomach + 4.0, part.y + 28.0 + 130.0 * (r[7] - 1.0) + ripple)
         c.paint(part.box, c.occupancy(gas), -960.0)
 
@@ -301,8 +329,7 @@ class Organs:
             tuple(m - a for m, a in zip(centre, axes, strict=True)),  # type: ignore[arg-type]
             tuple(m + a for m, a in zip(centre, axes, strict=True)),  # type: ignore[arg-type]
         )
-        at = _relative(part.box, self.box)
-        abdomen, below = abdomen[at], below[at]
+        abdomen, below = abdomen[part.at], below[part.at]
         dx, dy, dz = ((v - o) / s for v, o, s in zip((part.x, part.y, part.z), centre, axes, strict=True))
         shape = (np.sqrt(dx * dx + dy * dy + dz * dz) - 1.0) * min(axes)
         distance = np.maximum(np.maximum(shape, abdomen + 3.0), 3.5 - below)

@@ -151,13 +151,17 @@ class Canvas:
         view = self.hu[box]
         view += occupancy * (hu - view)
 
-    def noise(self, rng: np.random.Generator, box: Box, scale: float) -> Array:
-        """Smooth noise over a box, unit variance, features about ``scale`` mm wide."""
+    def noise(self, rng: np.random.Generator, box: Box, scale: float, anchored: bool = False) -> Array:
+        """Smooth noise over a box, unit variance, features about ``scale`` mm wide.
+
+        ``anchored`` draws it for the whole canvas and returns the box's part, so that boxes fit together.
+        """
         axes = [self.axis(k, box) for k in range(3)]
         weights, counts = [], []
-        for line in axes:
-            count = int(np.ceil((len(line) and line[-1] - line[0] or 0.0) / scale)) + 4
-            start = (float(line[0]) if len(line) else 0.0) - 1.5 * scale + scale * (rng.random() - 0.5)
+        for k, line in enumerate(axes):
+            span = self.axis(k) if anchored else line
+            count = int(np.ceil((len(span) and span[-1] - span[0] or 0.0) / scale)) + 4
+            start = (float(span[0]) if len(span) else 0.0) - 1.5 * scale + scale * (rng.random() - 0.5)
             weights.append(spline_matrix(line, start, scale, count))
             counts.append(count)
         controls = rng.standard_normal(counts, dtype=np.float32) * np.float32(2.1)

@@ -147,7 +147,7 @@ def atelectasis(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     canvas = scene.canvas
     if "collapse" in canvas.landmarks:
         lobe = str(canvas.landmarks["collapsed_lobe"])
-        occupancy = np.any(canvas.landmarks["collapse"], axis=0).astype(np.float32)  # type: ignore[arg-type]
+        occupancy = np.asarray(canvas.landmarks["collapse"], np.float32)
         return mark(scene, kind, canvas.full, occupancy, (lobe,), attributes={"shape": "lobar"})
     shape = str(rng.choice(["linear", "subsegmental"], p=[0.6, 0.4]))
     prefer = {"right_lower_lobe": 3.0, "left_lower_lobe": 3.0, "right_middle_lobe": 1.5}

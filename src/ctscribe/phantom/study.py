@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..report import Evidence, Finding
 from ..tensors import Affine, Volume
 from .anatomy import LOBES, REGION_NAMES, Blood, BodyPlan, sample_plan
-from .body import Organs, draw_table
+from .body import draw_organs
 from .canvas import DEMO_GRID, Array, Box, Canvas, GridSpec
 from .lesions import INSERTABLE, paint, plan_disease
 from .prior import LesionPrior, sample_negatives
@@ -107,7 +107,7 @@ def generate(
     plan = sample_plan(np.random.default_rng([seed, 3]), machine.rotation_deg, machine.shift)
     chosen = plan_disease(kinds, plan, np.random.default_rng([seed, 4]))
     canvas = _blank(grid)
-    trees = _anatomy(canvas, plan, np.random.default_rng([seed, 5]))
+    trees = _anatomy(canvas, plan, seed)
     scene = Scene(canvas, plan, trees, plan.blood, chosen=chosen)
     marks = paint(kinds, scene, _streams(seed, kinds))
     hu = scan(canvas, machine, np.random.default_rng([seed, 6]), scene.metal)
@@ -143,11 +143,9 @@ def _blank(grid: GridSpec) -> Canvas:
     )
 
 
-def _anatomy(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> dict[str, list]:
-    canvas.costal_depth = Organs(plan, canvas, rng).draw()
-    draw_table(canvas, plan)
-    if plan.collapsed is not None:
-        canvas.landmarks["collapsed_lobe"] = plan.collapsed
+def _anatomy(canvas: Canvas, plan: BodyPlan, seed: int) -> dict[str, list]:
+    rng = np.random.default_rng([seed, 5])
+    canvas.costal_depth = draw_organs(canvas, plan, (seed, 8))
     draw_great_vessels(canvas, plan)
     draw_tubes(canvas, plan, rng)
     trees = lung_trees(canvas, plan, rng)
