@@ -188,7 +188,14 @@ def _fill(model: CTReportModel, path: Path) -> None:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})", hint="copy the model folder again") from error
-    result = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    try:
+        result = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: the weights do not fit config.json",
+            got=str(error).splitlines()[-1].strip(),
+            hint="copy the whole model folder",
+        ) from error
     tied = {name for name in result.missing_keys if name.endswith("lm_head.weight")}
     missing = sorted(set(result.missing_keys) - tied)
     if missing or result.unexpected_keys:

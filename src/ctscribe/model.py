@@ -23,7 +23,12 @@ from ctscribe.vision.vit import EncoderConfig, PyramidEncoder
 
 @dataclass(frozen=True)
 class GridContract:
-    """The grid a scan is put on before the network sees it: shape and spacing, both (z, y, x), in voxels and mm."""
+    """The grid a scan is put on before the network sees it.
+
+    Attributes:
+        shape: voxels (z, y, x).
+        spacing: voxel size (z, y, x) in mm.
+    """
 
     shape: tuple[int, int, int] = (64, 128, 128)
     spacing: tuple[float, float, float] = (5.0, 2.75, 2.75)
@@ -33,7 +38,12 @@ class GridContract:
 class ModelConfig:
     """Everything that shapes the network, and the contract with its input.
 
-    ``windows``: (centre, width) in HU, one input channel each: lung, mediastinum, bone.
+    Attributes:
+        grid: the voxels the network sees.
+        windows: (centre, width) in HU, one input channel each: lung, mediastinum, bone.
+        encoder: the vision station.
+        scene: regions, slots, graph and finding heads.
+        language: the decoder that writes.
     """
 
     grid: GridContract = GridContract()
@@ -168,6 +178,7 @@ class CTReportModel(nn.Module):
             )
 
 
+@torch.no_grad()
 def decide(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
     """Logits -> facts, by the checkpoint's thresholds; forbidden places cannot be chosen."""
     facts = best_guess(logits, limits)

@@ -24,8 +24,18 @@ if TYPE_CHECKING:
 class LanguageConfig:
     """The language station.
 
-    ``pretrained``: local path or hub id of a Llama-family decoder; empty builds one from scratch with the sizes below.
-    ``gate``: where the gates start (0 for a pretrained host). ``memory_dim``: width of what the writer reads.
+    Attributes:
+        pretrained: local path or hub id of a Llama-family decoder; empty builds one from scratch with the sizes below.
+        vocab: entries of the tokenizer that is trained with a decoder from scratch.
+        hidden: width of the decoder.
+        layers: layers of the decoder.
+        heads: attention heads of the decoder.
+        intermediate: width of its feed-forward layers.
+        memory_dim: width of what the writer reads.
+        cross_heads: attention heads of the grafted cross-attention.
+        gate: where the gates start (0 for a pretrained host).
+        fine_pool: fine tokens (t, h, w) that are averaged into one memory entry.
+        max_tokens: longest text that is written, in tokens.
     """
 
     pretrained: str = ""
@@ -60,6 +70,7 @@ def build_host(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrained
             bos_token_id=tokenizer.bos,
             eos_token_id=tokenizer.eos,
             pad_token_id=tokenizer.pad,
+            attn_implementation="eager" if torch.get_default_device().type == "cpu" else "sdpa",
         )
     )
 

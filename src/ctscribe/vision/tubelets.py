@@ -26,7 +26,15 @@ Size = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class TubeletConfig:
-    """Tubelet sizes (z, y, x) in voxels, token widths, and the width of each stem's first convolution."""
+    """How a volume is cut into tokens.
+
+    Attributes:
+        fine: tubelet (z, y, x) of the fine scale, in voxels.
+        mid: tubelet of the middle scale.
+        coarse: tubelet of the coarse scale.
+        widths: channels of a token, per scale.
+        stem: channels after each stem's first convolution.
+    """
 
     fine: Size = (2, 16, 16)
     mid: Size = (4, 32, 32)
@@ -85,38 +93,50 @@ def strides_of(size: Size) -> list[Size]:
 
 
 class ConvResidual(nn.Module):
-    """Norm, 3x3x3 convolution, GELU, added back."""
+    """Norm over channels, 3x3x3 convolution, GELU, added back."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8 if channels % 8 == 0 else 1, channels)
+        self.norm = nn.LayerNorm(channels)
         self.conv = nn.Conv3d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
-        return x + F.gelu(self.conv(self.norm(x)))
+    def forward(
+        self, x: Float[Tensor, "b c z y x"], valid: Float[Tensor, "b 1 z y x"] | None = None
+    ) -> Float[Tensor, "b c z y x"]:
+        # Channels lie last in memory, so both permutes are views.
+        normed = self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+        return x + F.gelu(self.conv(normed if valid is None else normed * valid))
 
 
 class TubeletStem(nn.Module):
-    """Embeds tubelets of one scale: strided convolutions whose strides multiply to the tubelet size."""
+    """Embeds tubelets of one scale: strided convolutions whose strides multiply to the tubelet size.
+
+    Padding is invisible: wherever a convolution reads, invalid voxels are zero, as beyond the border.
+    """
 
     def __init__(self, size: Size, channels_in: int, width: int, first: int) -> None:
         super().__init__()
         steps = strides_of(size)
         widths = [min(first * 2**i, width) for i in range(len(steps) - 1)] + [width]
-        layers: list[nn.Module] = []
+        self.strides = steps
+        self.convs, self.residuals = nn.ModuleList(), nn.ModuleList()
         before = channels_in
         for index, (stride, after) in enumerate(zip(steps, widths, strict=True)):
             kernel = tuple(max(3, s) if s <= 2 else s for s in stride)
             padding = tuple(1 if k == 3 else 0 for k in kernel)
-            layers += [nn.Conv3d(before, after, kernel, stride, padding), nn.GELU()]
-            if 0 < index < len(steps) - 1 or (len(steps) <= 2 and index == len(steps) - 1):
-                layers.append(ConvResidual(after))
+            self.convs.append(nn.Conv3d(before, after, kernel, stride, padding))
+            deepen = 0 < index < len(steps) - 1 or (len(steps) <= 2 and index == len(steps) - 1)
+            self.residuals.append(ConvResidual(after) if deepen else nn.Identity())
             before = after
-        self.layers = nn.Sequential(*layers)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Float[Tensor, "b w z y x"]) -> Float[Tensor, "b n c"]:
-        x = self.layers(x)
+    def forward(
+        self, x: Float[Tensor, "b w z y x"], valid: Float[Tensor, "b 1 z y x"] | None = None
+    ) -> Float[Tensor, "b n c"]:
+        for conv, residual, stride in zip(self.convs, self.residuals, self.strides, strict=True):
+            x = F.gelu(conv(x if valid is None else x * valid))
+            valid = None if valid is None else F.max_pool3d(valid, stride)
+            x = residual(x, valid) if isinstance(residual, ConvResidual) else x
         return self.norm(rearrange(x, "b c t h w -> b (t h w) c"))
 
 
@@ -139,10 +159,11 @@ class TubeletTokenizer(nn.Module):
         scales = []
         for size, pool, stem, mark in zip(self.config.sizes, self.pools, self.stems, self.scale_embedding, strict=True):
             view = image if pool == (1, 1, 1) else F.avg_pool3d(image, pool)
+            seen = None if volume.valid is None else F.max_pool3d(volume.valid.float().unsqueeze(1), pool)
             grid = grid_of(volume, size)
             scales.append(
                 ScaleTokens(
-                    tokens=stem(view) + mark,
+                    tokens=stem(view, seen) + mark,
                     grid=grid,
                     centres=token_centres(grid, size, volume.spacing),
                     valid=pool_valid(volume, size),

@@ -15,6 +15,7 @@ Cost grows linearly with voxels: only the coarse stage attends globally. Layer n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -30,9 +31,14 @@ from ctscribe.vision.tubelets import Size, TubeletConfig, TubeletTokenizer
 class EncoderConfig:
     """The vision station.
 
-    ``depths`` layers per stage (fine, mid, coarse); ``head_dim`` channels per attention head; ``window`` tokens
-    (t, h, w) per attention window; ``longest_mm`` longest wavelength of the rotary positions; ``embedding`` width of the
-    one-vector-per-scale summaries that the consistency loss compares.
+    Attributes:
+        tubelets: how the volume is cut into tokens.
+        depths: layers per stage (fine, mid, coarse).
+        head_dim: channels per attention head.
+        window: tokens (t, h, w) per attention window.
+        mlp_ratio: width of the feed-forward layers over that of the tokens.
+        longest_mm: longest wavelength of the rotary positions.
+        embedding: width of the one-vector-per-scale summaries that the consistency loss compares.
     """
 
     tubelets: TubeletConfig = TubeletConfig()
@@ -72,26 +78,32 @@ def roll(x: Tensor, grid: Size, shift: Size) -> Tensor:
 
 
 class WindowBlock(nn.Module):
-    """A transformer block inside (optionally shifted) windows of a token grid.
+    """A transformer block inside (optionally shifted) windows of a token grid; without a window it is global.
 
-    Tokens that a cyclic shift brings together from opposite borders are kept apart by their window-region id.
+    Windows are counted from the grid's origin, and a grid that is no whole number of windows is filled up with invalid
+    tokens at its end: padding a volume therefore changes nothing for its valid tokens. A shift is cyclic; tokens that
+    it brings together from opposite borders are kept apart.
     """
 
-    def __init__(self, dim: int, heads: int, window: Size, shifted: bool, mlp_ratio: float, longest_mm: float) -> None:
+    def __init__(
+        self, dim: int, heads: int, window: Size | None, shifted: bool, mlp_ratio: float, longest_mm: float
+    ) -> None:
         super().__init__()
         self.window, self.shifted = window, shifted
         self.block = Block(dim, heads, mlp_ratio=mlp_ratio, longest_mm=longest_mm)
 
     def forward(self, scale: ScaleTokens) -> Float[Tensor, "b n c"]:
-        x, grid = scale.tokens, scale.grid
-        window = tuple(self._fit(g, w) for g, w in zip(grid, self.window, strict=True))
-        shift = tuple(w // 2 if self.shifted and w < g else 0 for g, w in zip(grid, window, strict=True))
-        places, valid = scale.centres, scale.valid
+        if self.window is None:
+            valid = None if bool(scale.valid.all()) else scale.valid
+            return self.block(scale.tokens, valid=valid, positions=scale.centres)[0]
+        window = self.window
+        whole = _fill_up(scale, window)
+        x, places, valid, grid = whole.tokens, whole.centres, whole.valid, whole.grid
+        shift = (window[0] // 2, window[1] // 2, window[2] // 2) if self.shifted else (0, 0, 0)
         seam = None
         if any(shift):
-            back = tuple(-s for s in shift)
-            x, places = roll(x, grid, back), roll(places, grid, back)
-            valid = roll(valid.unsqueeze(-1), grid, back).squeeze(-1)
+            back = (-shift[0], -shift[1], -shift[2])
+            x, places, valid = roll(x, grid, back), roll(places, grid, back), roll(valid, grid, back)
             seam = _seam_bias(grid, window, shift, x.shape[0], x.device)
         mask = to_windows(valid.unsqueeze(-1).float(), grid, window).squeeze(-1) > 0
         out, _ = self.block(
@@ -101,15 +113,37 @@ class WindowBlock(nn.Module):
             positions=to_windows(places, grid, window),
         )
         out = from_windows(out, grid, window)
-        return roll(out, grid, shift) if any(shift) else out
-
-    @staticmethod
-    def _fit(cells: int, window: int) -> int:
-        """The largest window not above the wished one that divides the grid."""
-        return next(size for size in range(min(window, cells), 0, -1) if cells % size == 0)
+        out = roll(out, grid, shift) if any(shift) else out
+        return _cut_back(out, grid, scale.grid)
 
 
-def _seam_bias(grid: Size, window: Size, shift: Size, batch: int, device: torch.device) -> Float[Tensor, "bw 1 k k"]:
+def _fill_up(scale: ScaleTokens, window: Size) -> ScaleTokens:
+    """The grid extended to whole windows with invalid tokens."""
+    t, h, w = scale.grid
+    extra = [-n % size for n, size in zip(scale.grid, window, strict=True)]
+    if not any(extra):
+        return scale
+    pad = (0, 0, 0, extra[2], 0, extra[1], 0, extra[0])
+
+    def extend(x: Tensor) -> Tensor:
+        return nn.functional.pad(x.reshape(x.shape[0], t, h, w, -1), pad).flatten(1, 3)
+
+    grid = (t + extra[0], h + extra[1], w + extra[2])
+    valid = extend(scale.valid.float().unsqueeze(-1)).squeeze(-1) > 0
+    return ScaleTokens(extend(scale.tokens), grid, extend(scale.centres), valid)
+
+
+def _cut_back(x: Float[Tensor, "b n c"], grid: Size, wanted: Size) -> Float[Tensor, "b m c"]:
+    """Undo `_fill_up` for tokens."""
+    if grid == wanted:
+        return x
+    t, h, w = wanted
+    return x.reshape(x.shape[0], *grid, -1)[:, :t, :h, :w].flatten(1, 3)
+
+
+def _seam_bias(
+    grid: Size, window: Size, shift: Size, batch: int, device: torch.device
+) -> Float[Tensor, "bw 1 k k"]:
     """Additive bias that separates tokens from opposite borders after a cyclic shift."""
     marks = []
     for cells, size, moved in zip(grid, window, shift, strict=True):
@@ -156,7 +190,7 @@ class PyramidEncoder(nn.Module):
         sizes, widths = config.tubelets.sizes, config.tubelets.widths
         steps = [
             tuple(b // a for a, b in zip(small, large, strict=True))
-            for small, large in zip(sizes, sizes[1:], strict=False)
+            for small, large in pairwise(sizes)
         ]
         self.merges = nn.ModuleList(Merge(widths[i], widths[i + 1], steps[i]) for i in range(2))
         self.inject = nn.ModuleList(nn.Linear(w, w) for w in widths)
@@ -167,12 +201,11 @@ class PyramidEncoder(nn.Module):
     def _stage(self, index: int) -> nn.ModuleList:
         config, width = self.config, self.config.tubelets.widths[index]
         heads = max(1, width // config.head_dim)
-        everywhere: Size = (1 << 20, 1 << 20, 1 << 20)
         return nn.ModuleList(
             WindowBlock(
                 width,
                 heads,
-                everywhere if index == 2 else config.window,
+                None if index == 2 else config.window,
                 shifted=index < 2 and layer % 2 == 1,
                 mlp_ratio=config.mlp_ratio,
                 longest_mm=config.longest_mm,

@@ -1,0 +1,92 @@
+"""Language pretraining: the writer learns to say facts, before it ever sees a scan.
+
+Random plausible findings are rendered to text in either language; their facts are the memory, the text is the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ctscribe import ontology
+from ctscribe.data.batch import Sample, pad_examples
+from ctscribe.facts import FindingFacts, canonical, facts_of
+from ctscribe.language.prompt import ReportTokenizer
+from ctscribe.report import Finding
+from ctscribe.report.render import render_findings
+from ctscribe.report.sampler import sample_findings
+
+BETWEEN = {"en": " ", "zh": ""}
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Facts and the reports that say them; no scan."""
+
+    facts: FindingFacts
+    input_ids: Int[Tensor, "b l"]
+    labels: Int[Tensor, "b l"]
+    attention: Int[Tensor, "b l"]
+    volume: None = None
+    regions: None = None
+    targets: None = None
+
+    def to(self, device: torch.device | str) -> TextBatch:
+        return replace(
+            self,
+            facts=self.facts.to(device),
+            input_ids=self.input_ids.to(device),
+            labels=self.labels.to(device),
+            attention=self.attention.to(device),
+        )
+
+
+def report_text(findings: Sequence[Finding], language: str, seed: int | None) -> str:
+    """The findings section as one string."""
+    sentences = render_findings(canonical(findings), language, seed)
+    return BETWEEN[language].join(s.text for s in sentences)
+
+
+def spoken(sample: Sample, rng: np.random.Generator) -> Sample:
+    """A transform: give a study with structured findings a report in a random language and wording."""
+    language = ontology.LANGUAGES[int(rng.integers(len(ontology.LANGUAGES)))]
+    text = report_text(sample.findings or (), language, int(rng.integers(2**31)))
+    return replace(sample, text=text, language=language)
+
+
+class WordingSamples:
+    """An endless-looking dataset of (findings, text, language); item i is a pure function of (seed, i)."""
+
+    def __init__(self, seed: int, length: int = 1_000_000) -> None:
+        self.seed, self.length = seed, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[tuple[Finding, ...], str, str]:
+        rng = np.random.default_rng([self.seed, index])
+        language = ontology.LANGUAGES[index % len(ontology.LANGUAGES)]
+        busy = float(rng.choice([0.0, 2.0, 4.0, 7.0], p=[0.1, 0.25, 0.4, 0.25]))
+        findings = canonical(sample_findings(rng, mean_present=busy, uncertain=0.05, fine_regions=0.0))
+        return findings, report_text(findings, language, int(rng.integers(2**31))), language
+
+
+def collate_wording(tokenizer: ReportTokenizer, longest: int):
+    """Samples -> `TextBatch`."""
+
+    def collate(samples: list[tuple[tuple[Finding, ...], str, str]]) -> TextBatch:
+        examples = [tokenizer.example(text, language, longest) for _, text, language in samples]
+        return TextBatch(facts_of([findings for findings, _, _ in samples]), *pad_examples(examples, tokenizer.pad))
+
+    return collate
+
+
+def train_tokenizer(vocab: int, seed: int, reports: int = 12_000) -> ReportTokenizer:
+    """A bilingual tokenizer from rendered reports."""
+    samples = WordingSamples(seed, reports)
+    return ReportTokenizer.train((samples[i][1] for i in range(reports)), vocab)
