@@ -6,17 +6,21 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctscribe.data import series as choice
 from ctscribe.data.files import Blob
-from ctscribe.data.headers import NATIVE_SYNTAXES, READ_ERRORS, Frame, read_frames, tag
+from ctscribe.data.headers import NATIVE_SYNTAXES, NESTED_ARCHIVE, READ_ERRORS, Frame, read_frames, tag
 from ctscribe.data.notes import header_notes
 from ctscribe.data.stack import Placement, Stack, place
 from ctscribe.data.study import IngestLog, IngestPolicy, SourceMap, Technique, hashed
 from ctscribe.errors import InputRefused, UnreadableInput
 from ctscribe.tensors import Affine, Volume
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _INT16 = np.iinfo(np.int16)
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
@@ -30,13 +34,14 @@ class Undecodable(Exception):
 class StoredSeries:
     """The chosen series in Hounsfield units as it lies on disk.
 
-    ``volume`` may be flipped, oblique or sheared; ``intercept`` is the rescale intercept most slices carry.
+    ``volume`` may be flipped, oblique or sheared; ``intercept`` is the rescale intercept most slices carry;
+    ``mirror`` is what HU must be subtracted from if the values turn out to be inverted (MONOCHROME1 only).
     """
 
     volume: Volume
     source: SourceMap
     intercept: float | None
-    inverted_display: bool
+    mirror: float | None
 
 
 def read_dicom(blobs: list[Blob], series: str | None, policy: IngestPolicy, log: IngestLog) -> StoredSeries:
@@ -91,7 +96,7 @@ def usable_frames(blobs: list[Blob], log: IngestLog) -> list[Frame]:
                 reasons[reason] += 1
     if kept:
         return kept
-    if not set(reasons) - {"not DICOM", "empty file", "file of the operating system"}:
+    if not set(reasons) - {"not DICOM", "empty file", "file of the operating system", NESTED_ARCHIVE}:
         raise UnreadableInput(
             "no DICOM or NIfTI file was found",
             code="not_dicom",
@@ -163,37 +168,38 @@ def _silence_gdcm() -> None:
         stream()
 
 
-def _guess_syntax(dataset: object) -> str:
+def _guess_syntax(dataset: Dataset) -> str:
     """A file without meta information: what pydicom found while reading it."""
-    little, implicit = dataset.original_encoding[1], dataset.original_encoding[0]  # type: ignore[attr-defined]
+    little, implicit = dataset.original_encoding[1], dataset.original_encoding[0]
     return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
 
 
-def _raw(dataset: object, frame: Frame) -> np.ndarray:
+def _raw(dataset: Dataset, frame: Frame) -> np.ndarray:
     """Stored values of one frame, without the bits that do not belong to them (overlays in the high bits)."""
     from pydicom.pixels import pixel_array
 
-    stored, high = int(tag(dataset, "BitsStored") or 16), tag(dataset, "HighBit")  # type: ignore[arg-type]
-    syntax = str(dataset.file_meta.TransferSyntaxUID)  # type: ignore[attr-defined]
+    stored, high = int(tag(dataset, "BitsStored") or 16), tag(dataset, "HighBit")
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
     shift = int(high) - stored + 1 if high is not None else 0
     native = syntax in NATIVE_SYNTAXES or syntax == RLE_LOSSLESS
     if shift > 0 and native:  # values do not start at bit 0: old scanners
-        raw = pixel_array(dataset, index=frame.index, correct_unused_bits=False)  # type: ignore[arg-type]
+        raw = pixel_array(dataset, index=frame.index, correct_unused_bits=False)
         width = raw.dtype.itemsize * 8
         left = (raw.view(f"u{raw.dtype.itemsize}") << (width - 1 - int(high))).view(raw.dtype)
         raw = left >> (width - stored)
     else:
-        raw = pixel_array(dataset, index=frame.index)  # type: ignore[arg-type]
+        raw = pixel_array(dataset, index=frame.index)
     if raw.shape != (frame.rows, frame.columns):
         raise ValueError(f"image of {raw.shape} where {(frame.rows, frame.columns)} was announced")
     return raw
 
 
-def _to_hu(raw: np.ndarray, dataset: object, frame: Frame) -> tuple[np.ndarray, int]:
+def _to_hu(raw: np.ndarray, dataset: Dataset, frame: Frame) -> tuple[np.ndarray, int]:
     """Rescale once; padding becomes air. Values below -1024 HU are padding or noise and are set to it."""
     slope = frame.slope or 1.0  # a slope of 0 is a broken header, not a constant image
     intercept = frame.intercept or 0.0
     padding = _padding(raw, dataset, slope, intercept)
+    hu: np.ndarray
     if slope.is_integer() and intercept.is_integer():
         hu = raw.astype(np.int32) * int(slope) + int(intercept)
     else:
@@ -209,13 +215,13 @@ def _to_hu(raw: np.ndarray, dataset: object, frame: Frame) -> tuple[np.ndarray, 
 _PADDING_HU = _INT16.min
 
 
-def _padding(raw: np.ndarray, dataset: object, slope: float, intercept: float) -> np.ndarray | None:
+def _padding(raw: np.ndarray, dataset: Dataset, slope: float, intercept: float) -> np.ndarray | None:
     """Mask of padding; None without a padding value, or where that value would be tissue."""
-    value = tag(dataset, "PixelPaddingValue")  # type: ignore[arg-type]
+    value = tag(dataset, "PixelPaddingValue")
     if value is None or isinstance(value, bytes):
         return None
     low = _as_stored(int(value), raw.dtype)
-    limit = tag(dataset, "PixelPaddingRangeLimit")  # type: ignore[arg-type]
+    limit = tag(dataset, "PixelPaddingRangeLimit")
     high = low if limit is None or isinstance(limit, bytes) else _as_stored(int(limit), raw.dtype)
     low, high = min(low, high), max(low, high)
     if high * slope + intercept > -900 and low * slope + intercept < 1500:
@@ -274,8 +280,14 @@ def _finish(
         volume=Volume(hu, Affine(matrix)),
         source=source_map(stack),
         intercept=intercepts.most_common(1)[0][0],
-        inverted_display=first.photometric == "MONOCHROME1",
+        mirror=_mirror(first) if first.photometric == "MONOCHROME1" else None,
     )
+
+
+def _mirror(frame: Frame) -> float:
+    """Largest stored value minus stored value, in HU: ``mirror - hu``."""
+    largest = (1 << frame.bits_stored) - 1
+    return largest * (frame.slope or 1.0) + 2 * (frame.intercept or 0.0)
 
 
 def _blend(hu: np.ndarray, placement: Placement) -> np.ndarray:
@@ -293,13 +305,12 @@ def _blend(hu: np.ndarray, placement: Placement) -> np.ndarray:
 def _matrix(stack: Stack, step: float) -> np.ndarray:
     """4x4 from voxel (x, y, z) to world mm; the z column follows the slices, so a tilt shows as shear."""
     frame = stack.frames[0]
-    row, column = np.asarray(frame.orientation[:3]), np.asarray(frame.orientation[3:])  # type: ignore[index]
-    between_rows, between_columns = frame.spacing or (1.0, 1.0)
+    between_rows, between_columns = frame.pixel
     matrix = np.eye(4)
-    matrix[:3, 0] = row / np.linalg.norm(row) * between_columns
-    matrix[:3, 1] = column / np.linalg.norm(column) * between_rows
+    matrix[:3, 0] = frame.cosines[0] * between_columns
+    matrix[:3, 1] = frame.cosines[1] * between_rows
     matrix[:3, 2] = (frame.normal + stack.drift) * step
-    matrix[:3, 3] = frame.position
+    matrix[:3, 3] = frame.at
     return matrix
 
 
@@ -314,7 +325,7 @@ def source_map(stack: Stack) -> SourceMap:
     for number, i in enumerate(order, start=1):
         numbers[i] = number
     return SourceMap(
-        origins=np.array([f.position for f in frames], dtype=float),
+        origins=np.stack([f.at for f in frames]),
         row_step=matrix[:3, 1].copy(),
         column_step=matrix[:3, 0].copy(),
         size=(frames[0].rows, frames[0].columns),
@@ -344,7 +355,7 @@ def _facts(chosen: choice.Candidate, placement: Placement, log: IngestLog) -> No
             kernel=frame.kernel,
             kernel_class=summary.kernel_class,
             kvp=frame.kvp,
-            contrast=frame.contrast,  # type: ignore[arg-type]
+            contrast=frame.contrast,
             patient_position=frame.patient_position,
             manufacturer=frame.manufacturer,
         ),

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from ctscribe.errors import InputRefused, UnreadableInput
 
@@ -28,7 +27,7 @@ class Blob:
     path: Path | None = None
     archive: zipfile.ZipFile | None = field(default=None, repr=False)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedIOBase:
         """Bytes from the beginning; seekable."""
         if self.path is not None:
             return self.path.open("rb")

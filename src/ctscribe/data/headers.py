@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ CT_CLASSES = frozenset(
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DICOMDIR = "1.2.840.10008.1.3.10"
 NATIVE_SYNTAXES = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
-PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
+NESTED_ARCHIVE = "archive inside the folder (not opened)"
 
 #: What reading a broken file raises inside pydicom and the codecs.
 READ_ERRORS = (
@@ -61,7 +61,7 @@ class Frame:
     sop_uid: str
     series_uid: str
     study_uid: str
-    patient_key: str
+    patient_id: str = field(repr=False)
     frame_of_reference: str
     instance: int | None
     acquisition: int | None
@@ -73,6 +73,7 @@ class Frame:
     rows: int
     columns: int
     samples: int
+    bits_stored: int
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, float] | None
@@ -85,7 +86,7 @@ class Frame:
     photometric: str
     kernel: str | None
     kvp: float | None
-    contrast: str
+    contrast: Literal["yes", "no", "unknown"]
     body_part: str
     words: str = field(repr=False)
     patient_position: str | None
@@ -98,10 +99,25 @@ class Frame:
     syntax: str
 
     @property
+    def at(self) -> np.ndarray:
+        """``position`` as an array; the frame must have one."""
+        return np.asarray(self.position, dtype=float)
+
+    @property
+    def cosines(self) -> np.ndarray:
+        """Unit vectors along a row and along a column, (2, 3); the frame must have an ``orientation``."""
+        pair = np.asarray(self.orientation, dtype=float).reshape(2, 3)
+        return pair / np.linalg.norm(pair, axis=1, keepdims=True)
+
+    @property
+    def pixel(self) -> np.ndarray:
+        """``spacing`` as an array; the frame must have one."""
+        return np.asarray(self.spacing, dtype=float)
+
+    @property
     def normal(self) -> np.ndarray:
-        """Unit normal of the slice, row direction x column direction; needs ``orientation``."""
-        cosines = np.asarray(self.orientation, dtype=float)
-        normal = np.cross(cosines[:3], cosines[3:])
+        """Unit normal of the slice, row direction x column direction."""
+        normal = np.cross(*self.cosines)
         return normal / np.linalg.norm(normal)
 
 
@@ -109,6 +125,9 @@ def read_frames(blob: Blob, log: IngestLog) -> list[Frame]:
     """Frames of one file; [] with the reason in the log when it is not a usable image."""
     if blob.base.startswith("._") or "__MACOSX" in blob.name or blob.base in (".DS_Store", "Thumbs.db"):
         log.drop("file of the operating system")
+        return []
+    if blob.base.lower().endswith((".zip", ".tar", ".tgz", ".7z", ".rar")):
+        log.drop(NESTED_ARCHIVE)
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -221,7 +240,7 @@ def _frame(dataset: Dataset, blob: Blob, index: int | None, groups: tuple[Datase
         sop_uid=_text(dataset, "SOPInstanceUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         study_uid=_text(dataset, "StudyInstanceUID"),
-        patient_key=_text(dataset, "PatientID") + "|" + _text(dataset, "PatientBirthDate"),
+        patient_id=_text(dataset, "PatientID"),
         frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
         instance=_as_int(tag(dataset, "InstanceNumber")),
         acquisition=_as_int(find("FrameContentSequence", "FrameAcquisitionNumber"))
@@ -236,6 +255,7 @@ def _frame(dataset: Dataset, blob: Blob, index: int | None, groups: tuple[Datase
         rows=int(dataset.Rows),
         columns=int(dataset.Columns),
         samples=_integer(dataset, "SamplesPerPixel") or 1,
+        bits_stored=_integer(dataset, "BitsStored") or 16,
         position=_floats(find("PlanePositionSequence", "ImagePositionPatient"), 3),
         orientation=_floats(find("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
         spacing=spacing,
@@ -276,7 +296,7 @@ def _spacing(dataset: Dataset, find: Any) -> tuple[tuple[float, float] | None, s
     return None, ""
 
 
-def _contrast(dataset: Dataset) -> str:
+def _contrast(dataset: Dataset) -> Literal["yes", "no", "unknown"]:
     agent = _text(dataset, "ContrastBolusAgent").upper()
     if agent in ("NO", "NONE", "N", "NO CONTRAST", "WITHOUT"):
         return "no"

@@ -20,7 +20,7 @@ from ctscribe.tensors import Volume
 
 #: Less air-filled lung than this (ml) and tags that name another body part: not a chest. Adult lungs hold litres;
 #: sinuses, mastoids and a slice of lung base in a head or abdomen scan stay well below.
-LITTLE_LUNG_ML = 500.0
+LITTLE_LUNG_ML = 300.0
 
 
 def load_study(
@@ -118,7 +118,7 @@ def _nifti(path: Path, blobs: list[Blob], policy: IngestPolicy, log: IngestLog) 
         stored_spacing=tuple(round(s, 4) for s in stored.volume.spacing),
         rescale="none",
     )
-    volume = _hounsfield(stored.volume, None, False, log)
+    volume = _hounsfield(stored.volume, None, None, log)
     return volume, stored.source
 
 
@@ -128,19 +128,19 @@ def _dicom(blobs: list[Blob], series: str | None, policy: IngestPolicy, log: Ing
     log.kind = "dicom"
     stored = read_dicom(blobs, series, policy, log)
     _check_spacing(stored.volume, policy)
-    return _hounsfield(stored.volume, stored.intercept, stored.inverted_display, log), stored.source
+    return _hounsfield(stored.volume, stored.intercept, stored.mirror, log), stored.source
 
 
 # ------------------------------------------------------------------------------------------- intensities
 
 
-def _hounsfield(volume: Volume, intercept: float | None, inverted_display: bool, log: IngestLog) -> Volume:
+def _hounsfield(volume: Volume, intercept: float | None, mirror: float | None, log: IngestLog) -> Volume:
     """Make sure the numbers are HU, correcting what is certain and refusing the rest. Works in place."""
     hu = volume.hu
-    check = check_hounsfield(hu)
+    check = check_hounsfield(hu, likely_shift=intercept)
     padding = hu <= np.iinfo(np.int16).min
     if check.verdict == "shifted":
-        hu = _shift(hu, check.correction)
+        hu = _shift(hu, check.correction, hu.dtype)
         if intercept and abs(check.correction + intercept) < 1:
             log.facts["rescale"] = "already_hu"
             log.note(
@@ -151,8 +151,9 @@ def _hounsfield(volume: Volume, intercept: float | None, inverted_display: bool,
         else:
             log.facts["rescale"] = "offset_corrected"
             log.note("offset_corrected", "warning", f"all values were {-check.correction:+g} HU off and were corrected")
-    elif check.verdict == "inverted" and inverted_display:
-        hu = _shift(-hu.astype(np.int32), check.correction)
+    elif check.verdict == "inverted" and mirror is not None:
+        exact = abs(mirror - check.correction) < 100
+        hu = _shift(-hu.astype(np.float32), mirror if exact else check.correction, hu.dtype)
         log.facts["rescale"] = "offset_corrected"
         log.note("inverted_values", "warning", "stored values were inverted (MONOCHROME1) and were turned back")
     elif check.verdict != "hounsfield":
@@ -175,8 +176,7 @@ def _hounsfield(volume: Volume, intercept: float | None, inverted_display: bool,
     return Volume(hu, volume.affine)
 
 
-def _shift(hu: np.ndarray, correction: float) -> np.ndarray:
-    kind = np.int16 if hu.dtype != np.float32 else np.float32
+def _shift(hu: np.ndarray, correction: float, kind: np.dtype) -> np.ndarray:
     return np.clip(hu.astype(np.float32) + np.float32(correction), -32768, 32767).astype(kind)
 
 

@@ -22,6 +22,10 @@ AIR_FLOOR = -1024.0
 KNOWN_SHIFTS = (1024.0, -1024.0, 1000.0, -1000.0, 8192.0, -8192.0, 2048.0, 32768.0)
 
 
+#: Likeness to a CT of the body from which values are taken for HU: both crowds together hold at least a tenth.
+ENOUGH = 0.1
+
+
 @dataclass(frozen=True)
 class Window:
     """A display window by centre and width in HU, under its usual name."""
@@ -120,45 +124,76 @@ class HounsfieldCheck:
     message: str
 
 
-def check_hounsfield(volume: Volume | np.ndarray, *, max_samples: int = 400_000) -> HounsfieldCheck:
+def check_hounsfield(
+    volume: Volume | np.ndarray, *, likely_shift: float | None = None, max_samples: int = 400_000
+) -> HounsfieldCheck:
     """Tell HU from a forgotten rescale (+1024), a doubled one (-1024), inverted, normalised and 8-bit values.
 
     Looks at the values only, at every n-th voxel; the most frequent lowest value is taken for padding and left out.
+
+    Args:
+        likely_shift: the intercept in the headers: what a doubled rescale would have added once too often.
     """
-    hu = volume.hu if isinstance(volume, Volume) else volume
-    values = _sample(hu, max_samples)
+    values = _sample(volume.hu if isinstance(volume, Volume) else volume, max_samples)
+    if len(values) == 0:
+        return HounsfieldCheck("flat", 0.0, "no voxel holds a number")
     low, high = float(values.min()), float(values.max())
     if high == low:
         return HounsfieldCheck("flat", 0.0, "every voxel holds the same value")
     if high - low <= 64:
         return HounsfieldCheck("normalised", 0.0, f"values from {low:g} to {high:g}: normalised, not Hounsfield units")
     if low >= 0 and high <= 255:
-        return HounsfieldCheck(
-            "eight_bit", 0.0, f"values from {low:g} to {high:g}: an 8-bit picture, not Hounsfield units"
-        )
+        return HounsfieldCheck("eight_bit", 0.0, f"values from {low:g} to {high:g}: an 8-bit picture")
     values = _without_padding(values, low)
-    here = _likeness(values)
-    if here >= 0.1:
+    if _likeness(values) >= ENOUGH:
         return HounsfieldCheck("hounsfield", 0.0, "air and soft tissue lie where they should")
-    shifts = {shift: _likeness(values - shift) for shift in KNOWN_SHIFTS}
-    shift = max(shifts, key=lambda s: (round(shifts[s], 2), -KNOWN_SHIFTS.index(s)))
-    if shifts[shift] >= 0.1:
-        return HounsfieldCheck("shifted", -shift, f"all values lie {shift:+g} HU off; corrected")
-    mirrored = _mirror(values)
-    if mirrored is not None:
+    if (shift := _find_shift(values, likely_shift)) is not None:
+        return HounsfieldCheck("shifted", -shift, f"all values lie {shift:+g} HU off")
+    if (mirrored := _mirror(values)) is not None:
         return HounsfieldCheck("inverted", mirrored, "bright and dark are exchanged")
     got = f"values from {low:g} to {high:g}, median {float(np.median(values)):g}"
     return HounsfieldCheck("not_hounsfield", 0.0, f"{got}, without a crowd of air and one of tissue")
 
 
+def _find_shift(values: np.ndarray, likely: float | None) -> float | None:
+    """The known shift that puts both crowds in place, None when none does. 1000 and 1024 both may: then a narrow crowd
+    of air decides, and without one the more usual 1024."""
+    tried = KNOWN_SHIFTS if not likely else (likely, *KNOWN_SHIFTS)
+    fits = {s: _likeness(values - s) for s in tried if _two_crowds(values - s)}
+    good = [s for s in fits if fits[s] >= max(ENOUGH, 0.9 * max(fits.values()))]
+    if not good or good[0] == likely:
+        return good[0] if good else None
+    return min(good, key=lambda s: round(_air_error(values - s) / 12))
+
+
+def _two_crowds(values: np.ndarray) -> bool:
+    """True when air-or-lung and soft tissue are peaks with a valley between; MR can fill both ranges, without one."""
+    counts, edges = np.histogram(values, bins=np.arange(-1080.0, 141.0, 20.0))
+    at = edges[:-1]
+    valley = 2 * float(counts[(at >= -560) & (at < -220)].mean())
+    return bool(counts[at < -600].max() > valley and counts[at >= -160].max() > valley)
+
+
+def _air_error(values: np.ndarray) -> float:
+    """Distance of air from -1000 HU where half of it lies within 15 HU of its median; 0 (no say) where it does not."""
+    air = values[(values > -1085) & (values < -915)]
+    if len(air) < 100:
+        return 0.0
+    middle = float(np.median(air))
+    return abs(middle + 1000.0) if np.mean(np.abs(air - middle) < 15) > 0.5 else 0.0
+
+
 def _sample(hu: np.ndarray, max_samples: int) -> np.ndarray:
     stride = max(1, int(np.ceil((hu.size / max_samples) ** (1 / 3))))
     values = hu[::stride, ::stride, ::stride].astype(np.float32).ravel()
-    return values[np.isfinite(values)]
+    return values[np.isfinite(values) & (values > np.iinfo(np.int16).min)]  # that one marks padding
 
 
 def _without_padding(values: np.ndarray, low: float) -> np.ndarray:
-    """Drop the lowest value where so many voxels share it that it is filling, not noise (1 % and more)."""
+    """Drop the lowest value where so many voxels share it that it is filling, not noise (1 % and more); filling that
+    looks like air stays, it is right as it is."""
+    if -1080 <= low <= -900:
+        return values
     filling = values == low
     return values[~filling] if 0.01 * len(values) < filling.sum() < 0.95 * len(values) else values
 
@@ -181,4 +216,4 @@ def _mirror(values: np.ndarray) -> float | None:
         return None
     top = edges[:-1][upper][np.argmax(counts[upper])] + (edges[1] - edges[0]) / 2
     total = float(round(top - 1000.0))
-    return total if _likeness(total - values) >= 0.1 else None
+    return total if _likeness(total - values) >= ENOUGH and _two_crowds(total - values) else None

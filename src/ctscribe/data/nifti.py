@@ -39,13 +39,14 @@ def read_nifti(blob: Blob, policy: IngestPolicy, log: IngestLog) -> StoredImage:
         GeometryRefused: ``bad_affine``, ``no_orientation``, ``orientation_conflict``, ``four_d``, ``single_slice``.
         WrongModality: ``colour_image``, ``not_hounsfield``.
     """
-    import nibabel as nib
     from nibabel import imageglobals
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     with imageglobals.LoggingOutputSuppressor():
         try:
             image = _open(blob)
-        except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, *_DAMAGE) as error:
+        except (ImageFileError, HeaderDataError, *_DAMAGE) as error:
             raise _damaged(blob, error) from error
         matrix = _affine(image, policy, log)
         _check_kind(image)

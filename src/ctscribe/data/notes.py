@@ -77,7 +77,7 @@ def _origin(frame: Frame, stack: Stack, log: IngestLog) -> None:
         log.note(
             "spacing_tag_contradicts",
             "info",
-            f"Spacing Between Slices says {frame.slice_step:g} mm, the positions {stack.step:.2f} mm; these were believed",
+            f"Spacing Between Slices is {frame.slice_step:g} mm, the positions (believed) say {stack.step:.2f} mm",
         )
     if all(f.slope is None and f.intercept is None for f in stack.frames):
         log.note(

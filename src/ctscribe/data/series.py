@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +34,8 @@ CAPTURE_WORDS = ("DOSE", "DOSE_INFO", "SCREEN SAVE", "SCREENSAVE", "CSAPARALLEL"
 REFORMAT_WORDS = ("MPR", "REFORMATTED", "CPR", "CURVED")
 NOT_HU_TYPES = ("MGML", "Z_EFF", "ED", "EDW", "PCT", "MG", "IOD", "VIRTUAL_NON_CALCIUM", "OD", "MATERIAL")
 
-CHEST_WORDS = ("CHEST", "THORAX", "LUNG", "TORAX", "CAP", "PULMON", "HRCT", "胸", "肺")
+#: Beginnings of words in body-part and description tags (whole words where short); Chinese anywhere.
+CHEST_WORDS = ("CHEST", "THORA", "LUNG", "TORAX", "PULMO", "HRCT", "胸", "肺")
 OTHER_PARTS = (
     "HEAD", "BRAIN", "SKULL", "NECK", "KNEE", "LEG", "HIP", "FOOT", "ANKLE", "HAND", "WRIST", "ELBOW", "ARM", "PELVIS",
     "ABDOMEN", "LIVER", "KIDNEY", "COLON", "SINUS", "ORBIT", "TEMPORAL", "DENTAL", "JAW", "LSPINE", "CSPINE",
@@ -173,8 +175,8 @@ def _same_grid(a: Frame, b: Frame) -> bool:
     return (
         all(getattr(a, name) == getattr(b, name) for name in exact)
         and is_reformat(a) == is_reformat(b)
-        and np.allclose(a.spacing, b.spacing, rtol=1e-3)  # type: ignore[arg-type]
-        and np.allclose(a.orientation, b.orientation, atol=5e-3)  # type: ignore[arg-type]
+        and np.allclose(a.pixel, b.pixel, rtol=1e-3)
+        and np.allclose(a.cosines, b.cosines, atol=5e-3)
     )
 
 
@@ -227,11 +229,7 @@ def _drop_copies(frames: list[Frame], stack: Stack, same_pixels: SamePixels, log
     for group in stack.extra:
         kept = [group[0]]
         for frame in group[1:]:
-            if any(
-                frame.position == k.position or np.allclose(frame.position, k.position, atol=0.01) for k in kept
-            ) and any(  # type: ignore[arg-type]
-                same_pixels(frame, k) for k in kept
-            ):
+            if any(np.allclose(frame.at, k.at, atol=0.01) for k in kept) and any(same_pixels(frame, k) for k in kept):
                 copies.append(frame)
             else:
                 kept.append(frame)
@@ -247,7 +245,7 @@ def _drop_copies(frames: list[Frame], stack: Stack, same_pixels: SamePixels, log
 def _complete(part: Stack, whole: Stack, share: float) -> bool:
     """True when a part is regular by itself and spans nearly all that the whole spans (so no half is lost)."""
     span = part.depth[-1] if len(part.depth) else 0.0
-    return part.kind == "regular" and not part.extra and span >= share * whole.depth[-1]
+    return part.kind == "regular" and not part.extra and bool(span >= share * whole.depth[-1])
 
 
 def _by_repetition(frames: list[Frame]) -> list[list[Frame]]:
@@ -255,7 +253,7 @@ def _by_repetition(frames: list[Frame]) -> list[list[Frame]]:
     runs: list[list[Frame]] = [[]]
     seen: set[float] = set()
     for frame in sorted(frames, key=lambda f: (f.instance or 0, f.index or 0)):
-        place_ = round(float(np.dot(frame.position, frames[0].normal)), 1)  # type: ignore[arg-type]
+        place_ = round(float(np.dot(frame.at, frames[0].normal)), 1)
         if place_ in seen:
             runs.append([])
             seen = set()
@@ -347,9 +345,10 @@ def score(stack: Stack) -> dict[str, float]:
 def body_part(frame: Frame) -> str:
     """What the tags say: ``chest``, ``other`` or ``unknown``. Tags are often wrong; they never accept a scan."""
     for text in (frame.body_part, frame.words):
-        if any(word in text for word in CHEST_WORDS):
+        words = re.findall(r"[A-Z]+", text)
+        if any(w.startswith(CHEST_WORDS) for w in words) or any(c in text for c in CHEST_WORDS if not c.isascii()):
             return "chest"
-        if any(word in text for word in OTHER_PARTS):
+        if any(w in OTHER_PARTS or w.startswith("ABDOM") for w in words):
             return "other"
     return "unknown"
 
@@ -382,15 +381,17 @@ def choose(found: list[Candidate], series: str | None, log: IngestLog) -> Candid
 
 
 def _one_patient(found: list[Candidate], log: IngestLog) -> None:
-    if len({c.frames[0].patient_key for c in found}) > 1:
+    patients = {c.frames[0].patient_id for c in found} - {""}  # blank: de-identified, not somebody else
+    if len(patients) > 1:
         raise InputRefused(
             "images of more than one patient lie here",
             code="several_patients",
             expected="one study of one patient",
-            got=f"{len({c.frames[0].patient_key for c in found})} patients",
+            got=f"{len(patients)} patients",
             hint="give one patient's folder, or name the series with --series",
         )
-    if len({c.frames[0].study_uid for c in found}) > 1:
+    studies = {c.frames[0].study_uid for c in found}
+    if len(studies) > 1:
         log.note("several_studies", "warning", "several studies lie here; one series of one of them was read")
 
 

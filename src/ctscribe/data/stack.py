@@ -63,12 +63,6 @@ class Stack:
         """Outer edge to outer edge along the normal, mm."""
         return float(self.depth[-1] + self.step)
 
-    @property
-    def range(self) -> tuple[float, float]:
-        """World positions of the first and the last slice, projected on the normal."""
-        first = float(np.dot(self.frames[0].position, self.frames[0].normal))  # type: ignore[arg-type]
-        return first, first + float(self.depth[-1])
-
 
 def measure(frames: list[Frame]) -> Stack:
     """Sort frames that share an orientation and say how regular they lie; judges nothing.
@@ -77,8 +71,8 @@ def measure(frames: list[Frame]) -> Stack:
     not depend on the order of files.
     """
     normal = frames[0].normal
-    frames = sorted(frames, key=lambda f: (float(np.dot(f.position, normal)), f.instance or 0, f.sop_uid, f.index or 0))  # type: ignore[arg-type]
-    raw = np.array([np.dot(f.position, normal) for f in frames])  # type: ignore[arg-type]
+    frames = sorted(frames, key=lambda f: (float(np.dot(f.at, normal)), f.instance or 0, f.sop_uid, f.index or 0))
+    raw = np.array([np.dot(f.at, normal) for f in frames])
     groups = _same_place(raw)
     kept = [frames[g[0]] for g in groups]
     extra = tuple(tuple(frames[i] for i in g) for g in groups if len(g) > 1)
@@ -109,7 +103,7 @@ def _same_place(depth: np.ndarray) -> list[list[int]]:
 
 def _drift(frames: list[Frame], depth: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, float]:
     """Straight line through the in-plane positions: its slope (world mm per mm) and the largest distance from it."""
-    places = np.array([f.position for f in frames])
+    places = np.stack([f.at for f in frames])
     places = places - places[0]
     in_plane = places - np.outer(places @ normal, normal)
     if len(frames) < 2:
@@ -130,13 +124,24 @@ def _runs(steps: np.ndarray) -> tuple[tuple[int, float], ...]:
 
 
 def _slots(depth: np.ndarray) -> tuple[tuple[int, ...], float, float]:
-    """Nearest places on a regular grid, the step that fits best, and the largest deviation in mm."""
-    step = float(np.median(np.diff(depth)))
-    slots = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(np.diff(depth) / step)))])
+    """Nearest places on a regular grid, the step that fits best, and the largest deviation in mm.
+
+    First without any gap: a missing slice leaves a deviation of a quarter step or more, uneven steps less.
+    """
+    slots = np.arange(len(depth), dtype=float)
+    step, jitter = _fit(slots, depth)
+    if jitter > 0.2 * step:
+        middle = float(np.median(np.diff(depth)))
+        slots = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(np.diff(depth) / middle)))])
+        step, jitter = _fit(slots, depth)
+    return tuple(int(s) for s in slots), step, jitter
+
+
+def _fit(slots: np.ndarray, depth: np.ndarray) -> tuple[float, float]:
+    """Step of the regular grid that fits best, and the largest deviation from it, mm."""
     design = np.stack([slots, np.ones_like(slots)], axis=1)
-    fit, *_ = np.linalg.lstsq(design, depth, rcond=None)
-    jitter = float(np.max(np.abs(depth - design @ fit)))
-    return tuple(int(s) for s in slots), float(fit[0]), jitter
+    line, *_ = np.linalg.lstsq(design, depth, rcond=None)
+    return float(line[0]), float(np.max(np.abs(depth - design @ line)))
 
 
 def _kind(runs: tuple[tuple[int, float], ...], slots: tuple[int, ...], step: float, jitter: float) -> Kind:

@@ -264,7 +264,7 @@ class Inspection:
 class IngestLog:
     """Collects the account while a scan is being read; the only mutable thing on the way."""
 
-    kind: str | None = None
+    kind: Literal["dicom", "nifti"] | None = None
     n_files: int = 0
     candidates: tuple[SeriesSummary, ...] = ()
     why: str = ""
@@ -289,10 +289,10 @@ class IngestLog:
 
     def report(self) -> IngestReport:
         """The finished account."""
-        if self.kind not in ("dicom", "nifti"):
+        if self.kind is None:
             raise ValueError("nothing was read")
         return IngestReport(
-            kind=self.kind,  # type: ignore[arg-type]
+            kind=self.kind,
             n_files=self.n_files,
             dropped=self.dropped,
             candidates=self.candidates,
