@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,18 @@ PLAN = PhantomPlan(
     2, first_seed=3, grid=GridSpec((32, 64, 64), (10.0, 5.5, 5.5)), region_grid=(16, 8, 8), token_grid=(16, 8, 8)
 )
 
+drawn = cache(generate)
+
+
+@pytest.fixture(autouse=True)
+def _draw_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time here, and equal seeds give equal phantoms."""
+    monkeypatch.setattr(phantoms, "generate", lambda seed, grid, *, lesions: drawn(seed, grid))
+
 
 def test_tokens_are_those_that_hold_the_lesion_and_move_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     piece = LesionMask(((3, 7, 8), (5, 9, 10)), np.ones((2, 2, 2), bool))
-    study = replace(generate(0, PLAN.grid), lesions=(), lesion_masks={})
+    study = replace(drawn(5, PLAN.grid), lesions=(), lesion_masks={})
     monkeypatch.setattr(type(study), "kind_masks", lambda self: [("consolidation", piece)])
     flags = lesion_tokens(study, (16, 8, 8))
     marked = {tuple(place) for place in np.argwhere(flags[KINDS.index("consolidation")]).tolist()}
@@ -43,7 +52,7 @@ def test_a_phantom_sample_is_reproducible_and_true() -> None:
     one, extra = phantom_sample(5, PLAN)
     other, _ = phantom_sample(5, PLAN)
     assert np.array_equal(one.hu, other.hu)
-    assert one.findings == other.findings == generate(5, PLAN.grid).findings
+    assert one.findings == other.findings == drawn(5, PLAN.grid).findings
     assert one.dense is not None
     assert one.findings is not None
     present = {k for f in one.findings if f.status == "present" for k in implied(f.kind)}
@@ -67,11 +76,12 @@ def test_a_phantom_that_cannot_be_segmented_is_kept_without_masks(monkeypatch: p
 
 
 def test_a_store_is_filled_continued_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = fill_store(replace(PLAN, n=1), tmp_path, processes=1, show=False)
-    assert store.ids == (phantom_id(3),)
+    store = fill_store(replace(PLAN, first_seed=5, n=1), tmp_path, processes=1, show=False)
+    assert store.ids == (phantom_id(5),)
     store = fill_store(replace(PLAN, n=3), tmp_path, processes=2, show=False)
     assert store.ids == (phantom_id(3), phantom_id(4), phantom_id(5))
-    assert np.array_equal(store[1].hu, phantom_sample(4, PLAN)[0].hu)
+    assert np.array_equal(store[2].hu, phantom_sample(5, PLAN)[0].hu)
+    assert not np.array_equal(store[0].hu, store[1].hu)
     assert len(list(tmp_path.glob("shard-*"))) == 3
     monkeypatch.setattr(phantoms, "_run", None)
     assert len(fill_store(PLAN, tmp_path)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,4 +56,4 @@ def test_a_row_becomes_a_sample_on_the_models_grid(manifest_path: Path, tmp_path
 def test_a_label_map_needs_a_reader(manifest_path: Path) -> None:
     row = read_manifest(manifest_path).rows[0]
     with pytest.raises(UsageError, match="names a label map"):
-        Preparation(GRID)._segment(type(row)(**{**row.__dict__, "regions": row.image}), None)  # type: ignore[arg-type]
+        Preparation(GRID)(replace(row, regions=row.image))

@@ -52,7 +52,6 @@ from ctscribe.training.stages import Stage, TrainConfig, check_stages, trainable
 from ctscribe.training.track import Tracker, Window, plot_losses
 
 DataFactory = Callable[[Stage], BatchSource]
-Forward = Callable[[nn.Module, Any, frozenset[str]], Any]
 Validate = Callable[[nn.Module, Stage], Mapping[str, float]]
 
 PATIENCE = 20
@@ -87,7 +86,6 @@ class _Run:
     model: nn.Module
     config: TrainConfig
     losses: Mapping[str, Loss]
-    forward: Forward
     validate: Validate | None
     folder: Path
     tracker: Tracker
@@ -106,7 +104,6 @@ def train(
     run_dir: Path | str,
     *,
     resume: bool = True,
-    forward: Forward | None = None,
     validate: Validate | None = None,
 ) -> TrainResult:
     """Train `model` through all stages; afterwards it holds the last step's weights.
@@ -119,7 +116,6 @@ def train(
         losses: by name.
         run_dir: made if needed; see `track` for what it holds.
         resume: continue from the newest whole checkpoint in `run_dir`; False wants an unused folder.
-        forward: ``forward(model, batch, wants)`` where the model is not called the way above.
         validate: ``validate(model, stage) -> scores``, called with the averaged weights in evaluation mode.
 
     Raises:
@@ -142,7 +138,6 @@ def train(
             model=model,
             config=config,
             losses=losses,
-            forward=forward or _call,
             validate=validate,
             folder=folder,
             tracker=tracker,
@@ -245,17 +240,13 @@ def _losses(run: _Run, stage: Stage, batch: Any) -> tuple[Tensor, dict[str, tupl
     if hasattr(batch, "to"):
         batch = batch.to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.config.precision == "bfloat16"):
-        outputs = run.forward(run.model, batch, frozenset(stage.losses))
+        outputs = run.model(batch, wants=frozenset(stage.losses))
     # Outside autocast: losses compute in float32.
     results = {name: run.losses[name](outputs, batch) for name in stage.losses}
     total = torch.zeros((), device=device)
     for name, result in results.items():
         total = total + stage.losses[name] * result.value
     return total, {name: (result.value.item(), result.seen) for name, result in results.items()}
-
-
-def _call(model: nn.Module, batch: Any, wants: frozenset[str]) -> Any:
-    return model(batch, wants=wants)
 
 
 def _clip(optimizer: torch.optim.Optimizer, limit: float) -> float:
