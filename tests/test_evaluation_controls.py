@@ -39,7 +39,7 @@ def test_diversity_worked_by_hand():
     assert distinct_share(system) == 3 / 4
     # bigram sets {ab,bc} {ab,bc} {ab,bd} {xy}: distances 0, 2/3, 1, 2/3, 1, 1
     assert mean_distance(system) == pytest.approx((0 + 2 / 3 + 1 + 2 / 3 + 1 + 1) / 6)
-    assert diversity(system, system).most_common == 2 / 4
+    assert diversity(system, mean_distance(system)).most_common == 2 / 4
 
 
 def test_collapse_is_one_for_one_text_and_zero_for_the_references_themselves():

@@ -60,13 +60,13 @@ def mean_distance(records: Sequence[Record], seed: int = 0) -> float | None:
     n = len(records)
     if n < 2:
         return None
-    sets = [_bigrams(record) for record in records]
     if n * (n - 1) // 2 <= SAMPLED_PAIRS:
         first, second = np.triu_indices(n, k=1)
     else:
         rng = np.random.default_rng(seed)
         first = rng.integers(0, n, SAMPLED_PAIRS)
         second = (first + rng.integers(1, n, SAMPLED_PAIRS)) % n
+    sets = {i: _bigrams(records[i]) for i in {*first.tolist(), *second.tolist()}}
     distances = []
     for i, j in zip(first.tolist(), second.tolist(), strict=True):
         union = len(sets[i] | sets[j])
@@ -74,20 +74,26 @@ def mean_distance(records: Sequence[Record], seed: int = 0) -> float | None:
     return float(np.mean(distances))
 
 
+def _collapse(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or not theirs else float(np.clip(1.0 - ours / theirs, 0.0, 1.0))
+
+
 def collapse_index(system: Sequence[Record], references: Sequence[Record], seed: int = 0) -> float | None:
     """Share of the references' diversity that the system has lost; None when the references have none."""
-    ours, theirs = mean_distance(system, seed), mean_distance(references, seed)
-    if ours is None or not theirs:
-        return None
-    return float(np.clip(1.0 - ours / theirs, 0.0, 1.0))
+    return _collapse(mean_distance(system, seed), mean_distance(references, seed))
 
 
-def diversity(system: Sequence[Record], references: Sequence[Record], seed: int = 0) -> Diversity:
-    """All diversity numbers of a set of reports; sets of the same size are compared fairly."""
+def diversity(system: Sequence[Record], reference_distance: float | None, seed: int = 0) -> Diversity:
+    """All diversity numbers of a set of reports.
+
+    Args:
+        reference_distance: `mean_distance` of the references, None when they have none.
+    """
+    distance = mean_distance(system, seed)
     counts = Counter(record.tokens for record in system)
     return Diversity(
         distinct=len(counts) / len(system),
         most_common=counts.most_common(1)[0][1] / len(system),
-        distance=mean_distance(system, seed),
-        collapse=collapse_index(system, references, seed),
+        distance=distance,
+        collapse=_collapse(distance, reference_distance),
     )

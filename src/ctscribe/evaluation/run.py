@@ -9,7 +9,7 @@ import numpy as np
 
 from ctscribe.errors import InputRefused
 from ctscribe.evaluation.baselines import BASELINES
-from ctscribe.evaluation.diversity import Diversity, diversity
+from ctscribe.evaluation.diversity import Diversity, diversity, mean_distance
 from ctscribe.evaluation.intervals import estimates
 from ctscribe.evaluation.labels import Labels
 from ctscribe.evaluation.reading import FindingsFrom, ReportSet, listed, read_reports
@@ -259,9 +259,10 @@ def _patients(records: Sequence[Record]) -> int | None:
 
 def _diversities(pairs: Sequence[Pair], rivals: Mapping[str, Sequence[Pair]], seed: int) -> dict[str, Diversity]:
     truth = [pair.reference for pair in pairs]
+    usual = mean_distance(truth, seed)
     sets = {"system": pairs, **rivals}
-    found = {name: diversity([pair.candidate for pair in some], truth, seed) for name, some in sets.items()}
-    return {**found, "references": diversity(truth, truth, seed)}
+    found = {name: diversity([pair.candidate for pair in some], usual, seed) for name, some in sets.items()}
+    return {**found, "references": diversity(truth, usual, seed)}
 
 
 def _version() -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from sys import intern
 
 from ctscribe.ontology import Language
 
@@ -66,4 +67,5 @@ def chinese_tokens(text: str) -> tuple[str, ...]:
 
 def tokenise(text: str, language: Language) -> tuple[str, ...]:
     """Tokens of a report under its language's convention; () when it holds nothing but punctuation."""
-    return english_tokens(text) if language == "en" else chinese_tokens(text)
+    tokens = english_tokens(text) if language == "en" else chinese_tokens(text)
+    return tuple(map(intern, tokens))  # a vocabulary is small, a corpus is not: one copy of each word
