@@ -38,7 +38,7 @@ class Chinese:
             both = choice.pick(self.words["conjunction"]["all"])
             return f"{a['place']}{choice.pick(['见', '可见'])}{a['np']}{both}{b['np']}。"
         clauses = [self.present(f, choice).rstrip("。") for f in (first, second)]
-        return ",".join(clauses) + "。"
+        return "，".join(clauses) + "。"
 
     def absent(self, group: Sequence[Finding], choice: Choice) -> str:
         if len(group) == 1 and (special := self._special(group[0], choice)):
@@ -123,7 +123,7 @@ class Chinese:
         for name, value in finding.attributes:
             if after := self.words["after"].get(f"{name}.{value}"):
                 pieces.append(choice.pick(after))
-        return "".join(f",{piece}" for piece in pieces)
+        return "".join(f"，{piece}" for piece in pieces)
 
 
 def _says(template: str, finding: Finding, place: str) -> bool:

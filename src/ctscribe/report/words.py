@@ -39,9 +39,9 @@ class Evidence:
 class Finding:
     """One statement about the scan.
 
-    Two findings that say the same are equal, however they were built: regions are put in ontology order and attributes
-    sorted; a kind that has only one place (cardiomegaly: the heart) always names it unless it is absent; and something
-    absent from every place it could be in ("no nodule in either lung") names no place.
+    Two findings that say the same are equal, however they were built: regions are put in ontology order, attributes
+    sorted, the long axis first; a kind that has only one place (cardiomegaly: the heart) always names it unless it is
+    absent; and something absent from every place it could be in ("no nodule in either lung") names no place.
 
     Attributes:
         kind: ontology id.
@@ -68,7 +68,7 @@ class Finding:
         _check(self)
         pairs = sorted({(str(name), str(value)) for name, value in self.attributes})
         object.__setattr__(self, "attributes", tuple(pairs))
-        object.__setattr__(self, "size_mm", tuple(self.size_mm))
+        object.__setattr__(self, "size_mm", tuple(sorted(self.size_mm, reverse=True)))
         object.__setattr__(self, "evidence", tuple(self.evidence))
         object.__setattr__(self, "regions", _places(self.kind, self.status, tuple(self.regions)))
 

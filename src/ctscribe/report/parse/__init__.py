@@ -56,6 +56,8 @@ def parse(text: str, language: Language | None = None) -> list[Finding]:
 def parse_sentence(sentence: str, language: Language) -> tuple[Finding, ...]:
     """Findings of one normalised sentence (see `sentences`)."""
     words = lexicon(language)
+    if heading := words.cues["headings"].match(sentence):  # "LUNGS: ..." says where to look, not where something is
+        sentence = sentence[heading.end() :]
     found = scan.mentions(sentence, words)
     if not found:
         return ()

@@ -20,6 +20,7 @@ from ctscribe.ontology import Language
 from ctscribe.report.choice import phrasing
 from ctscribe.report.english import plural
 
+_WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"[a-z]{3,}|[\u4e00-\u9fff]+")
 
 
@@ -40,15 +41,6 @@ class Name:
     phrase: str
     whole_words: bool
 
-    def hits(self, sentence: str, flat: str) -> Iterator[Hit]:
-        """Occurrences in a sentence; `flat` is the sentence with spaces for hyphens."""
-        start = flat.find(self.phrase)
-        while start >= 0:
-            end = start + len(self.phrase)
-            if not self.whole_words or not (_is_letter(flat, start - 1) or _is_letter(flat, end)):
-                yield Hit(start, end)
-            start = flat.find(self.phrase, start + 1)
-
 
 @dataclass(frozen=True)
 class Pattern:
@@ -58,26 +50,66 @@ class Pattern:
     regex: re.Pattern[str]
     literals: tuple[str, ...]
 
-    def hits(self, sentence: str, flat: str) -> Iterator[Hit]:
+    def hits(self, sentence: str) -> Iterator[Hit]:
         """Matches in a sentence."""
-        if self.literals and not any(literal in sentence for literal in self.literals):
-            return
         for match in self.regex.finditer(sentence):
             gap = match.span("gap") if "gap" in self.regex.groupindex else (-1, -1)
             yield Hit(match.start(), match.end(), gap)
 
 
-def _is_letter(text: str, index: int) -> bool:
-    return 0 <= index < len(text) and (text[index].isalnum() or text[index] == "_")
+class Words:
+    """Names and patterns, indexed so that few of them are tried on a sentence.
+
+    A name is tried when its first word (in Chinese: its first character) is there, a pattern when one of its
+    literals is.
+    """
+
+    def __init__(self, words: Iterable[Name | Pattern]) -> None:
+        self.words = tuple(words)
+        self._always: list[int] = []
+        self._names: dict[str, list[int]] = {}
+        literals: dict[str, list[int]] = {}
+        for position, word in enumerate(self.words):
+            if isinstance(word, Name):
+                first = _WORD.match(word.phrase) if word.whole_words else None
+                self._names.setdefault(first.group() if first else word.phrase[0], []).append(position)
+            elif word.literals:
+                for literal in word.literals:
+                    literals.setdefault(literal, []).append(position)
+            else:
+                self._always.append(position)
+        self._literals = tuple(literals.items())
+
+    def hits(self, sentence: str) -> Iterator[tuple[Any, Hit]]:
+        """(meaning, hit) of everything found, in the order of the words."""
+        flat = sentence.replace("-", " ")
+        tried = set(self._always)
+        for token in {*_WORD.findall(flat), *flat}:
+            tried.update(self._names.get(token, ()))
+        for literal, positions in self._literals:
+            if literal in sentence:
+                tried.update(positions)
+        for position in sorted(tried):
+            word = self.words[position]
+            if isinstance(word, Pattern):
+                for hit in word.hits(sentence):
+                    yield word.means, hit
+                continue
+            start = flat.find(word.phrase)
+            while start >= 0:
+                end = start + len(word.phrase)
+                if not word.whole_words or not (flat[start - 1 : start].isalnum() or flat[end : end + 1].isalnum()):
+                    yield word.means, Hit(start, end)
+                start = flat.find(word.phrase, start + 1)
 
 
 @dataclass(frozen=True)
 class Lexicon:
     """Everything that is recognised in one language."""
 
-    kinds: tuple[Name | Pattern, ...]
-    regions: tuple[Name | Pattern, ...]
-    attributes: tuple[Name | Pattern, ...]
+    kinds: Words
+    regions: Words
+    attributes: Words
     cues: dict[str, re.Pattern[str]]
     elsewhere_kinds: frozenset[str]
 
@@ -242,9 +274,9 @@ def lexicon(language: Language) -> Lexicon:
     for part in ("organs", "lungs", "overrides", "chest"):
         cues[part] = re.compile(table["elsewhere"][part])
     return Lexicon(
-        kinds=tuple(_kind_patterns(language)),
-        regions=tuple(_region_patterns(language)),
-        attributes=tuple(_attribute_patterns(language)),
+        kinds=Words(_kind_patterns(language)),
+        regions=Words(_region_patterns(language)),
+        attributes=Words(_attribute_patterns(language)),
         cues=cues,
         elsewhere_kinds=frozenset(table["elsewhere"]["kinds"]),
     )

@@ -48,10 +48,7 @@ class Item:
 
 def mentions(sentence: str, lexicon: Lexicon) -> list[Mention]:
     """Mentions in order of position; a word inside a longer mention is not one of its own."""
-    flat = sentence.replace("-", " ")
-    found = [
-        Mention(hit.start, hit.end, word.means, hit.gap) for word in lexicon.kinds for hit in word.hits(sentence, flat)
-    ]
+    found = [Mention(hit.start, hit.end, means, hit.gap) for means, hit in lexicon.kinds.hits(sentence)]
     found.sort(key=lambda m: (m.start, -m.end, m.sense.status or "", m.sense.attribute is None))
     kept: list[Mention] = []
     for mention in found:
@@ -83,10 +80,7 @@ def _hides(other: Mention, mention: Mention) -> bool:
 def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Mention]) -> list[Item]:
     """Places, attributes and sizes in order of position, none inside a mention (except in its gap)."""
     places = _places(sentence, lexicon, language)
-    flat = sentence.replace("-", " ")
-    words = [
-        Item(hit.start, hit.end, senses=word.means) for word in lexicon.attributes for hit in word.hits(sentence, flat)
-    ]
+    words = [Item(hit.start, hit.end, senses=means) for means, hit in lexicon.attributes.hits(sentence)]
     found = _longest(places) + _longest(words) + list(_sizes(sentence, lexicon))
     found = [_clipped(item, taken) for item in found]
     free = [item for item in found if not any(_covers(mention, item) for mention in taken)]
@@ -94,8 +88,7 @@ def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Menti
 
 
 def _places(sentence: str, lexicon: Lexicon, language: Language) -> list[Item]:
-    flat = sentence.replace("-", " ")
-    found = [Item(h.start, h.end, place=word.means) for word in lexicon.regions for h in word.hits(sentence, flat)]
+    found = [Item(hit.start, hit.end, place=means) for means, hit in lexicon.regions.hits(sentence)]
     found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language)]
     return found
 

@@ -28,8 +28,6 @@ _EN_SPLIT = re.compile(
     re.VERBOSE,
 )
 _ZH_SPLIT = re.compile(r"[。;!\n•]|(?<![\dA-Za-z])\.(?!\d)|(?:^|(?<=[。;\s]))\d{1,2}[.、)](?=\D)")
-_HEADING = re.compile(r"^\s*[A-Za-z][A-Za-z /&,]{2,40}:\s*")
-_ZH_HEADING = re.compile(r"^\s*[\u4e00-\u9fff/]{1,10}:\s*")
 
 
 def detect_language(text: str) -> Language:
@@ -47,14 +45,14 @@ def normalise(text: str) -> str:
 
 
 def split_sentences(text: str, language: Language) -> list[str]:
-    """Sentences as written (normalised), without their full stops, bullets and headings such as ``LUNGS:``."""
+    """Sentences as written (normalised), without their full stops and bullets."""
     plain = normalise(text)
     if language == "zh":
         for pattern, unit in _ZH_UNITS:
             plain = pattern.sub(unit, plain)
-        pieces = [_ZH_HEADING.sub("", piece) for piece in _ZH_SPLIT.split(plain)]
+        pieces = _ZH_SPLIT.split(plain)
     else:
-        pieces = [_HEADING.sub("", piece) for piece in _EN_SPLIT.split(plain)]
+        pieces = _EN_SPLIT.split(plain)
     return [piece.strip() for piece in pieces if piece and piece.strip()]
 
 
