@@ -34,7 +34,7 @@ def config() -> CourseConfig:
         recipe="demo",
         name="ctscribe-demo",
         model=ModelConfig(
-            encoder=EncoderConfig(tubelets=tubelets, depths=(2, 4, 6)),
+            encoder=EncoderConfig(tubelets=tubelets, depths=(2, 4, 6), mlp_ratio=2.0),
             # A host that starts from scratch has nothing to protect: its gates start open.
             language=LanguageConfig(vocab=2000, gate=0.5),
         ),

@@ -219,6 +219,7 @@ def best_guess(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
     return FindingFacts(state, places, size, attributes).to(logits.presence.device)
 
 
+@torch.no_grad()
 def detections(logits: FindingLogits, limits: Thresholds, grid: tuple[int, int, int]) -> tuple[Detection, ...]:
     """Every finding kind of the first study as a `Detection`, most probable first."""
     names = ontology.model_regions()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -70,7 +71,7 @@ class FusedLayer(nn.Module):
         return self.host(hidden_states, *args, **{k: v for k, v in kwargs.items() if not k.startswith("memory_")})
 
 
-def declare_memory(host: nn.Module) -> None:
+def declare_memory(host: Any) -> None:
     """Tell ``generate``, which refuses arguments it cannot find in a signature, that the memory is one of them."""
     prepare = host.prepare_inputs_for_generation
 
@@ -99,15 +100,17 @@ class FusedDecoder(nn.Module):
         mlp: give every cross-attention its own gated MLP.
     """
 
+    host: Any
+
     def __init__(self, host: nn.Module, memory_dim: int, heads: int, *, gate: float = 0.0, mlp: bool = False) -> None:
         super().__init__()
         self.host = host
-        dim = host.config.hidden_size
-        layers = host.model.layers
+        dim = self.host.config.hidden_size
+        layers = self.host.model.layers
         for index, layer in enumerate(layers):
             cross = GatedCrossAttention(dim, memory_dim, heads, mlp=mlp, gate=gate)
             layers[index] = FusedLayer(layer, cross, index, quarter_of(index, len(layers)))
-        declare_memory(host)
+        declare_memory(self.host)
 
     def fusion_params(self) -> list[str]:
         """Names of the parameters that the host did not bring."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from ctscribe.errors import CheckpointError
+
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<en>", "<zh>")
 FILE = "tokenizer.json"
 
@@ -19,7 +21,7 @@ class ReportTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.pad, self.bos, self.eos = (tokenizer.token_to_id(t) for t in SPECIAL[:3])
+        self.pad, self.bos, self.eos = (self.special(token) for token in SPECIAL[:3])
 
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
@@ -60,9 +62,16 @@ class ReportTokenizer:
             ids = ids[: ids.index(self.eos)]
         return self._tokenizer.decode(ids, skip_special_tokens=True).strip()
 
+    def special(self, token: str) -> int:
+        """Id of one of the `SPECIAL` tokens."""
+        found = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise CheckpointError(f"the tokenizer has no token {token}", expected=" ".join(SPECIAL))
+        return found
+
     def prompt(self, language: str) -> list[int]:
         """Ids that ask for a report in a language."""
-        return [self.bos, self._tokenizer.token_to_id(f"<{language}>")]
+        return [self.bos, self.special(f"<{language}>")]
 
     def example(self, text: str, language: str, longest: int) -> tuple[list[int], list[int]]:
         """(input ids, labels): the prompt is context (-100), the report and its end are to be predicted."""

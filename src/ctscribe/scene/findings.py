@@ -23,12 +23,15 @@ FORBIDDEN = -12.0
 class FindingHeads(nn.Module):
     """Fused tokens + graph nodes -> `FindingLogits`."""
 
+    allowed: Tensor
+
     def __init__(self, dim: int, names: tuple[str, ...]) -> None:
         super().__init__()
         kinds = len(ontology.findings())
         self.attributes = attribute_table()
-        self.vote = nn.Sequential(MLP(dim, 2 * dim, dim), nn.LayerNorm(dim), nn.Linear(dim, kinds))
-        nn.init.constant_(self.vote[-1].bias, -5.0)
+        last = nn.Linear(dim, kinds)
+        nn.init.constant_(last.bias, -5.0)  # lesions are rare: start by voting for none
+        self.vote = nn.Sequential(MLP(dim, 2 * dim, dim), nn.LayerNorm(dim), last)
         self.region_vote = MLP(dim, 2 * dim, kinds)
         self.global_vote = MLP(2 * dim, 2 * dim, kinds)
         self.trust = nn.Parameter(torch.ones(2, kinds))

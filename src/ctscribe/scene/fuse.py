@@ -7,7 +7,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctscribe.layers import MLP
 from ctscribe.tensors import ScaleTokens, VisualTokens
 
 
@@ -18,12 +17,11 @@ def as_grid(scale: ScaleTokens) -> Float[Tensor, "b c t h w"]:
 
 
 class TopDown(nn.Module):
-    """``fused = fine + up(mid) + up(coarse)``, each projected to a common width, then an MLP and a norm."""
+    """``fused = fine + up(mid) + up(coarse)``, each projected to a common width, then a norm."""
 
     def __init__(self, widths: tuple[int, int, int], dim: int) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Linear(w, dim) for w in widths)
-        self.mlp = MLP(dim, 2 * dim)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, visual: VisualTokens) -> ScaleTokens:
@@ -32,4 +30,4 @@ class TopDown(nn.Module):
         for scale, project in zip(visual.scales[1:], list(self.lateral)[1:], strict=True):
             coarse = as_grid(scale.map(project(scale.tokens)))
             total = total + rearrange(F.interpolate(coarse, size=fine.grid, mode="nearest"), "b c t h w -> b (t h w) c")
-        return fine.map(self.norm(total + self.mlp(total)))
+        return fine.map(self.norm(total))

@@ -39,6 +39,8 @@ def anatomical_edges(names: tuple[str, ...]) -> Float[Tensor, "r r"]:
 class GraphTransformer(nn.Module):
     """Slots + regions -> the same nodes after message passing, and the attention that was paid."""
 
+    anatomy: Tensor
+
     def __init__(self, dim: int, heads: int, layers: int, names: tuple[str, ...], neighbours: int = 5) -> None:
         super().__init__()
         self.neighbours = neighbours

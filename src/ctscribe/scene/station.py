@@ -18,7 +18,16 @@ from ctscribe.tensors import RegionMasks, SceneTokens, VisualTokens
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """The scene station: common width, slots and their refinement steps, graph depth and neighbours."""
+    """The scene station.
+
+    Attributes:
+        dim: common width of region, slot and graph tokens.
+        slots: number of slots.
+        slot_steps: refinement steps of slot attention.
+        graph_layers: depth of the graph transformer.
+        heads: attention heads.
+        neighbours: nearest nodes tied by a spatial edge.
+    """
 
     dim: int = 128
     slots: int = 16

@@ -5,7 +5,7 @@ Random plausible findings are rendered to text in either language; their facts a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,9 @@ from ctscribe.report.render import render_findings
 from ctscribe.report.sampler import sample_findings
 
 BETWEEN = {"en": " ", "zh": ""}
+
+
+WordingSample = tuple[tuple[Finding, ...], str, ontology.Language]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class TextBatch:
         )
 
 
-def report_text(findings: Sequence[Finding], language: str, seed: int | None) -> str:
+def report_text(findings: Sequence[Finding], language: ontology.Language, seed: int | None) -> str:
     """The findings section as one string."""
     sentences = render_findings(canonical(findings), language, seed)
     return BETWEEN[language].join(s.text for s in sentences)
@@ -68,7 +71,7 @@ class WordingSamples:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[tuple[Finding, ...], str, str]:
+    def __getitem__(self, index: int) -> WordingSample:
         rng = np.random.default_rng([self.seed, index])
         language = ontology.LANGUAGES[index % len(ontology.LANGUAGES)]
         busy = float(rng.choice([0.0, 2.0, 4.0, 7.0], p=[0.1, 0.25, 0.4, 0.25]))
@@ -76,10 +79,10 @@ class WordingSamples:
         return findings, report_text(findings, language, int(rng.integers(2**31))), language
 
 
-def collate_wording(tokenizer: ReportTokenizer, longest: int):
+def collate_wording(tokenizer: ReportTokenizer, longest: int) -> Callable[[list[WordingSample]], TextBatch]:
     """Samples -> `TextBatch`."""
 
-    def collate(samples: list[tuple[tuple[Finding, ...], str, str]]) -> TextBatch:
+    def collate(samples: list[WordingSample]) -> TextBatch:
         examples = [tokenizer.example(text, language, longest) for _, text, language in samples]
         return TextBatch(facts_of([findings for findings, _, _ in samples]), *pad_examples(examples, tokenizer.pad))
 

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,12 @@ from torch import Tensor, nn
 from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
 
 Size = tuple[int, int, int]
+
+
+def triple(values: Iterable[int]) -> Size:
+    """Three numbers (z, y, x) as a tuple of known length."""
+    z, y, x = values
+    return z, y, x
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,17 @@ class TubeletConfig:
 class Windows(nn.Module):
     """Hounsfield units -> one channel per (centre, width) window, each clipped to 0..1."""
 
+    low: Tensor
+    width: Tensor
+
     def __init__(self, windows: tuple[tuple[float, float], ...]) -> None:
         super().__init__()
-        low = torch.tensor([c - w / 2 for c, w in windows])
-        self.register_buffer("low", low.view(1, -1, 1, 1, 1), persistent=False)
-        self.register_buffer("width", torch.tensor([w for _, w in windows]).view(1, -1, 1, 1, 1), persistent=False)
+        self.register_buffer("low", torch.tensor([c - w / 2 for c, w in windows]), persistent=False)
+        self.register_buffer("width", torch.tensor([w for _, w in windows]), persistent=False)
 
     def forward(self, hu: Float[Tensor, "b z y x"]) -> Float[Tensor, "b w z y x"]:
-        return ((hu.unsqueeze(1) - self.low) / self.width).clamp(0, 1)
+        # Channels last in memory, which is how the convolutions want them.
+        return ((hu.unsqueeze(-1) - self.low) / self.width).clamp_(0, 1).permute(0, 4, 1, 2, 3)
 
 
 def token_centres(grid: Size, size: Size, spacing: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:
@@ -88,7 +98,7 @@ def strides_of(size: Size) -> list[Size]:
                 stride = left[axis]
             left[axis] //= stride
             step.append(stride)
-        steps.append((step[0], step[1], step[2]))
+        steps.append(triple(step))
     return steps
 
 
@@ -122,8 +132,9 @@ class TubeletStem(nn.Module):
         self.convs, self.residuals = nn.ModuleList(), nn.ModuleList()
         before = channels_in
         for index, (stride, after) in enumerate(zip(steps, widths, strict=True)):
-            kernel = tuple(max(3, s) if s <= 2 else s for s in stride)
-            padding = tuple(1 if k == 3 else 0 for k in kernel)
+            # Strides of one and two look one voxel beyond their cell; larger ones just cut.
+            kernel = triple(3 if s <= 2 else s for s in stride)
+            padding = triple(1 if k == 3 else 0 for k in kernel)
             self.convs.append(nn.Conv3d(before, after, kernel, stride, padding))
             deepen = 0 < index < len(steps) - 1 or (len(steps) <= 2 and index == len(steps) - 1)
             self.residuals.append(ConvResidual(after) if deepen else nn.Identity())
@@ -147,15 +158,15 @@ class TubeletTokenizer(nn.Module):
         super().__init__()
         self.config = config
         self.windows = Windows(windows)
-        self.pools = [tuple(max(1, s // f) for s, f in zip(size, config.fine, strict=True)) for size in config.sizes]
+        self.pools = [triple(max(1, s // f) for s, f in zip(size, config.fine, strict=True)) for size in config.sizes]
         self.stems = nn.ModuleList(
-            TubeletStem(tuple(s // p for s, p in zip(size, pool, strict=True)), len(windows), width, config.stem)
+            TubeletStem(triple(s // p for s, p in zip(size, pool, strict=True)), len(windows), width, config.stem)
             for size, pool, width in zip(config.sizes, self.pools, config.widths, strict=True)
         )
         self.scale_embedding = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in config.widths)
 
     def forward(self, volume: VolumeBatch) -> VisualTokens:
-        image = self.windows(volume.hu).contiguous(memory_format=torch.channels_last_3d)
+        image = self.windows(volume.hu)
         scales = []
         for size, pool, stem, mark in zip(self.config.sizes, self.pools, self.stems, self.scale_embedding, strict=True):
             view = image if pool == (1, 1, 1) else F.avg_pool3d(image, pool)
@@ -177,8 +188,7 @@ def grid_of(volume: VolumeBatch, size: Size) -> Size:
     shape = volume.hu.shape[1:]
     if any(n % s for n, s in zip(shape, size, strict=True)):
         raise ValueError(f"volume {tuple(shape)} is not a whole number of tubelets {size} (z, y, x)")
-    z, y, x = (n // s for n, s in zip(shape, size, strict=True))
-    return z, y, x
+    return triple(n // s for n, s in zip(shape, size, strict=True))
 
 
 def pool_valid(volume: VolumeBatch, size: Size) -> Bool[Tensor, "b n"]:

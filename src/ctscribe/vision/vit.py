@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from ctscribe.layers import Block
 from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
-from ctscribe.vision.tubelets import Size, TubeletConfig, TubeletTokenizer
+from ctscribe.vision.tubelets import Size, TubeletConfig, TubeletTokenizer, triple
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ def _cut_back(x: Float[Tensor, "b n c"], grid: Size, wanted: Size) -> Float[Tens
     return x.reshape(x.shape[0], *grid, -1)[:, :t, :h, :w].flatten(1, 3)
 
 
-def _seam_bias(
-    grid: Size, window: Size, shift: Size, batch: int, device: torch.device
-) -> Float[Tensor, "bw 1 k k"]:
+def _seam_bias(grid: Size, window: Size, shift: Size, batch: int, device: torch.device) -> Float[Tensor, "bw 1 k k"]:
     """Additive bias that separates tokens from opposite borders after a cyclic shift."""
     marks = []
     for cells, size, moved in zip(grid, window, shift, strict=True):
@@ -188,10 +187,7 @@ class PyramidEncoder(nn.Module):
         self.config = config
         self.tokenizer = TubeletTokenizer(config.tubelets, windows)
         sizes, widths = config.tubelets.sizes, config.tubelets.widths
-        steps = [
-            tuple(b // a for a, b in zip(small, large, strict=True))
-            for small, large in pairwise(sizes)
-        ]
+        steps = [triple(b // a for a, b in zip(small, large, strict=True)) for small, large in pairwise(sizes)]
         self.merges = nn.ModuleList(Merge(widths[i], widths[i + 1], steps[i]) for i in range(2))
         self.inject = nn.ModuleList(nn.Linear(w, w) for w in widths)
         self.stages = nn.ModuleList(self._stage(i) for i in range(3))
@@ -221,7 +217,7 @@ class PyramidEncoder(nn.Module):
             injected = self.inject[index](scale.tokens)
             x = injected if x is None else self.merges[index - 1](x, seen[-1].grid) + injected
             x = x * scale.valid.unsqueeze(-1)
-            for layer in self.stages[index]:
+            for layer in cast(nn.ModuleList, self.stages[index]):
                 x = layer(scale.map(x))
             seen.append(scale.map(x))
         fine, mid, coarse = (s.map(norm(s.tokens)) for s, norm in zip(seen, self.norms, strict=True))
