@@ -18,6 +18,10 @@ STEP_MM = 9.0
 """Largest sideways step of the trachea from one slice to the next, plus half the slice spacing."""
 ASIDE_MM = 40.0
 """The trachea is rarely pushed farther than this from the spine's midline."""
+HIGHER = 0.5
+"""Between two chains the higher one is the trachea, unless the lower is longer by half of the distance."""
+ASTRAY_MM = 14.0
+"""A main bronchus leaves the straight continuation of the trachea by more than this; a pushed trachea bends less."""
 SHORTEST_MM = 25.0
 SHORTEST_AT_EDGE_MM = 12.0
 """A trachea cut off by the top of the scan may be this short."""
@@ -96,13 +100,13 @@ def _spots(parts: np.ndarray, count: int, spacing: grid.Spacing, midline: float)
 
 
 def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing, midline: float) -> list[_Spot]:
-    """Longest chain from top to bottom, one spot a slice (one slice may be missing), small steps preferred."""
+    """Longest chain from top to bottom, one spot a slice (two slices may be missing), small steps preferred."""
     best: dict[int, tuple[float, _Spot | None]] = {}
     reach = STEP_MM + spacing[0] / 2
     for z in sorted(spots, reverse=True):
         for spot in spots[z]:
             choices: list[tuple[float, _Spot | None]] = [(0.0, None)]
-            for above in (*spots.get(z + 1, ()), *spots.get(z + 2, ())):
+            for above in (other for up in (1, 2, 3) for other in spots.get(z + up, ())):
                 step = np.hypot((above.y - spot.y) * spacing[1], (above.x - spot.x) * spacing[2])
                 if step < reach and 0.4 < above.area / spot.area < 2.5:
                     choices.append((best[above.label][0] - 0.5 * step * spacing[0] / STEP_MM, above))
@@ -111,7 +115,12 @@ def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing, midline: f
     if not best:
         return []
     by_label = {s.label: s for group in spots.values() for s in group}
-    last = by_label[max(best, key=lambda k: best[k][0] - 0.5 * abs(by_label[k].x - midline) * spacing[2])]
+
+    def merit(label: int) -> float:
+        spot = by_label[label]
+        return best[label][0] + HIGHER * spot.z * spacing[0] - 0.5 * abs(spot.x - midline) * spacing[2]
+
+    last = by_label[max(best, key=merit)]
     chain, current = [last], best[last.label][1]
     while current is not None:
         chain.append(current)
@@ -120,7 +129,8 @@ def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing, midline: f
 
 
 def _trim(chain: list[_Spot], spots: dict[int, list[_Spot]], spacing: grid.Spacing, top: int) -> list[_Spot]:
-    """Cut the chain where it turns into one main bronchus: it leaves the line of the trachea, halves or forks."""
+    """Cut the chain where it turns into one main bronchus: it leaves the line of the trachea, stays at half its
+    size (a stenosis widens again) or forks."""
     shortest = SHORTEST_MM if chain and chain[0].z < top - 1 else SHORTEST_AT_EDGE_MM
     if not chain or (chain[0].z - chain[-1].z + 1) * spacing[0] < shortest:
         return []
@@ -129,7 +139,7 @@ def _trim(chain: list[_Spot], spots: dict[int, list[_Spot]], spacing: grid.Spaci
         x = float(np.median([s.x for s in recent]))
         area = float(np.median([s.area for s in recent]))
         forked = all(_beside(s, spots[s.z], spacing) for s in chain[i : i + 2])
-        if forked or abs(chain[i].x - x) * spacing[2] > 8.5 or chain[i].area < 0.45 * area:
+        if forked or abs(chain[i].x - x) * spacing[2] > ASTRAY_MM or all(s.area < 0.5 * area for s in chain[i:]):
             return chain[:i]
     return chain
 

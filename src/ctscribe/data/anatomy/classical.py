@@ -203,8 +203,9 @@ def _landmarks(work: _Working, scale: np.ndarray, shape: tuple[int, ...]) -> med
         spine = work.spine_line[rows]
     spine = (spine + 0.5) / scale[1:] - 0.5
     if work.airways.carina is not None:
-        carina = tuple((c + 0.5) / f - 0.5 for c, f in zip(work.airways.carina, scale, strict=True))
-        return mediastinum.Landmarks(spine, carina, True)  # type: ignore[arg-type]
+        cz, cy, cx = ((c + 0.5) / f - 0.5 for c, f in zip(work.airways.carina, scale, strict=True))
+        carina = (float(cz), float(cy), float(cx))
+        return mediastinum.Landmarks(spine, carina, True)
     low, high = held[:, 0].min(), held[:, 0].max()
     z = ((low + 0.6 * (high - low)) + 0.5) / scale[0] - 0.5
     row = int(np.clip(round(z), 0, shape[0] - 1))
@@ -260,10 +261,9 @@ def _paint_lungs(labels: UInt8[np.ndarray, "z y x"], work: _Working, extra: dict
 
 
 def _cut_off(work: _Working) -> bool:
-    """True when the lungs run into the first or last slice."""
-    both = work.lungs.both
-    cell = work.spacing[1] * work.spacing[2] / 100
-    return bool(both[0].sum() * cell > 5.0 or both[-1].sum() * cell > 5.0)
+    """True when so much lung lies beyond the first or last slice that shares of its volume mean nothing."""
+    area = work.lungs.both.sum(axis=(1, 2))
+    return bool(max(area[0], area[-1]) > 0.3 * area.max())
 
 
 def _refine(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 import yaml
@@ -38,13 +39,13 @@ def _expand(entry: dict[str, Any]) -> dict[int, str]:
     return names
 
 
-def from_label_map(path: str | Path, volume: Volume, scheme: str | Path) -> Segmentation:
+def from_label_map(path: str | Path, volume: Volume, scheme: str | Path | Mapping[int, str]) -> Segmentation:
     """Read a NIfTI label map and bring it onto the volume's grid (nearest voxel, by world coordinates).
 
     Args:
         path: label map in any orientation and spacing; integer values.
         volume: the scan, in canonical orientation.
-        scheme: a name in `schemes`, or a JSON file ``{"1": "right_lung", ...}`` of region ids.
+        scheme: a name in `schemes`, a JSON file ``{"1": "right_lung", ...}`` of region ids, or such a mapping.
 
     Raises:
         UsageError: unknown scheme, or a names file that does not fit the ontology.
@@ -60,7 +61,7 @@ def from_label_map(path: str | Path, volume: Volume, scheme: str | Path) -> Segm
     known = [v for v in present if v in names]
     if not known:
         raise UnreadableInput(
-            f"the label map {Path(path).name} holds no label that the scheme {scheme} names",
+            f"the label map {Path(path).name} holds no label that is named ({_source(scheme)})",
             code="label_map_unknown",
             expected=f"values among {sorted(names)[:12]} ...",
             got=f"values {present[:12]}",
@@ -69,12 +70,20 @@ def from_label_map(path: str | Path, volume: Volume, scheme: str | Path) -> Segm
     labels, merged = _renumber(on_grid, {v: names[v] for v in known})
     left_out = len(present) - len(known)
     notes = (f"{left_out} label values that no region of a chest report has were left out",) if left_out else ()
-    name = scheme if str(scheme) in schemes() else f"labels named by {Path(scheme).name}"
-    return Segmentation(labels, merged, str(name), _quality(labels, merged, volume), notes)
+    return Segmentation(labels, merged, _source(scheme), _quality(labels, merged, volume), notes)
 
 
-def _names(scheme: str | Path) -> Mapping[int, str]:
+def _source(scheme: str | Path | Mapping[int, str]) -> str:
+    """Where the names come from, in words."""
+    if isinstance(scheme, Mapping):
+        return "labels named by the caller"
+    return str(scheme) if str(scheme) in schemes() else f"labels named by {Path(scheme).name}"
+
+
+def _names(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]:
     """Label names of a scheme or a JSON file."""
+    if isinstance(scheme, Mapping):
+        return _checked(scheme, "the mapping")
     if str(scheme) in schemes():
         return schemes()[str(scheme)]
     path = Path(scheme)
@@ -91,12 +100,17 @@ def _names(scheme: str | Path) -> Mapping[int, str]:
             expected='JSON such as {"1": "right_lung", "2": "left_lung"}',
             got=str(error),
         ) from error
+    return _checked(table, path.name)
+
+
+def _checked(table: Mapping[int, str], origin: str) -> Mapping[int, str]:
+    """The table, if it fits the ontology."""
     strange = sorted(set(table.values()) - set(ontology.regions()))
     if strange or any(value < 1 for value in table):
         raise UsageError(
-            f"{path.name} names regions that do not exist" if strange else f"{path.name} names label 0 or below",
+            f"{origin} names regions that do not exist" if strange else f"{origin} names label 0 or below",
             expected="positive values and region ids of the ontology (`ctscribe info` lists them)",
-            got=", ".join(strange) or str(sorted(table)[0]),
+            got=", ".join(strange) or str(min(table)),
         )
     return table
 
@@ -107,8 +121,8 @@ def _read(path: Path) -> tuple[Shaped[np.ndarray, "z y x"], Affine]:
 
     try:
         image = nib.load(path)
-        data = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-        matrix = np.asarray(image.affine, dtype=float)  # type: ignore[attr-defined]
+        data = np.asanyarray(image.dataobj)
+        matrix = np.asarray(image.affine, dtype=float)
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise UnreadableInput(
             f"cannot read the label map {path.name}",

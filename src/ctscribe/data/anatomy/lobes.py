@@ -14,6 +14,8 @@ MIDDLE_SHARE = 0.16
 adult lungs in full inspiration; disease changes them, which is why the lobes are called approximate."""
 OBLIQUE_SLOPE = {"right": 1.15, "left": 1.30}
 """Fall of the oblique fissure towards the front: mm down per mm forward."""
+HILUM_MM = 50.0
+"""How far below the carina the fissures cross the middle of the lung."""
 HORIZONTAL_FALL = 0.25
 """The horizontal fissure falls forward by this much per mm, and is otherwise level."""
 
@@ -33,13 +35,13 @@ def split_lobes(
         return out
     up, back = z * spacing[0], y * spacing[1]
     oblique = up - OBLIQUE_SLOPE[side] * (back - back.mean())
-    cut = np.quantile(oblique, LOWER_SHARE[side]) if whole else hilum_z * spacing[0] - 30.0
+    cut = np.quantile(oblique, LOWER_SHARE[side]) if whole else hilum_z * spacing[0] - HILUM_MM
     lower = oblique < cut
     label = np.where(lower, 3, 1)
     if side == "right" and not lower.all():
         level = up - HORIZONTAL_FALL * (back - back.mean())
         rest = MIDDLE_SHARE / (1 - LOWER_SHARE["right"])
-        cut = np.quantile(level[~lower], rest) if whole else hilum_z * spacing[0] - 30.0
+        cut = np.quantile(level[~lower], rest) if whole else hilum_z * spacing[0] - HILUM_MM
         label[~lower & (level < cut)] = 2
     out[z, y, x] = label
     return out

@@ -118,7 +118,7 @@ def _judge(
     lunglike = np.where(gas < 0.5, size, 0)
     main = int(lunglike.argmax()) if lunglike.any() else int(size.argmax())
     half = 0.5 * np.ptp(np.flatnonzero((parts == main).any(axis=(1, 2)))) if size[main] else 0
-    for piece in np.flatnonzero(size):
+    for piece in np.flatnonzero(size).tolist():
         below = height[piece] < height[main] - 0.35 * half
         if piece != main and gas[piece] > 0.5 and below:
             verdict[piece] = 3
@@ -130,7 +130,7 @@ def _judge(
 
 
 def _stray(piece: int, main: int, height: np.ndarray, size: np.ndarray, gas: np.ndarray, half: float) -> bool:
-    """Small pieces beyond the ends of the main lung, or empty ones in its lower half, are not lung (bullae are high)."""
+    """Small pieces far beyond the ends of the main lung, or empty ones in its lower half, are not lung."""
     if piece == main:
         return False
     rise = height[piece] - height[main]

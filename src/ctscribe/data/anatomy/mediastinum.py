@@ -44,8 +44,8 @@ class _Frame:
 
     def ellipsoid(self, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
         """Ellipsoid around a point given from the carina, mm (z, y, x)."""
-        parts = zip((self.z, self.y, self.x), centre, radii, strict=True)
-        return sum(((axis - c) / r) ** 2 for axis, c, r in parts) < 1
+        z, y, x = ((axis - c) / r for axis, c, r in zip((self.z, self.y, self.x), centre, radii, strict=True))
+        return z**2 + y**2 + x**2 < 1
 
 
 def descending_aorta(
@@ -83,9 +83,9 @@ def arch_and_ascending(frame: _Frame) -> np.ndarray:
 
 def pulmonary_trunk(frame: _Frame) -> np.ndarray:
     """Main pulmonary artery left and in front of the carina, right branch in front of it, left branch beside it."""
-    trunk = frame.ellipsoid((-24.0, -40.0, 24.0), (24.0, 19.0, 16.0))
-    right = frame.ellipsoid((-22.0, -22.0, -12.0), (12.0, 11.0, 40.0))
-    left = frame.ellipsoid((-10.0, -14.0, 34.0), (13.0, 18.0, 14.0))
+    trunk = frame.ellipsoid((-20.0, -34.0, 24.0), (24.0, 19.0, 16.0))
+    right = frame.ellipsoid((-18.0, -18.0, -10.0), (12.0, 11.0, 40.0))
+    left = frame.ellipsoid((-8.0, -10.0, 34.0), (13.0, 18.0, 14.0))
     return trunk | right | left
 
 
