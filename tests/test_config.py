@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctscribe.config import (
@@ -104,9 +104,7 @@ def test_a_configuration_survives_the_trip_through_plain_data(run: Run) -> None:
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
 @given(run=runs)
-def test_a_saved_configuration_loads_equal(
-    tmp_path_factory: pytest.TempPathFactory, suffix: str, run: Run
-) -> None:
+def test_a_saved_configuration_loads_equal(tmp_path_factory: pytest.TempPathFactory, suffix: str, run: Run) -> None:
     path = tmp_path_factory.getbasetemp() / f"run.{suffix}"
     assert load(Run, save_resolved(run, path)) == run
     assert not list(path.parent.glob("*.part"))
@@ -227,6 +225,7 @@ def test_what_cannot_be_written_is_refused() -> None:
         to_dict(Run)
 
 
+@settings(max_examples=20)
 @given(runs, runs)
 def test_hash_is_equal_exactly_when_the_values_are(a: Run, b: Run) -> None:
     assert (config_hash(a) == config_hash(b)) == (repr(a) == repr(b))
