@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests import tiny as small
 
 from ctscribe.facts import facts_of
 from ctscribe.language.fusion import quarter_of
@@ -9,7 +10,6 @@ from ctscribe.language.gated import GatedCrossAttention
 from ctscribe.language.memory import pool_tokens
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel
-from tests import tiny as small
 
 
 def open_gates(model: CTReportModel, value: float) -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests import tiny as small
 
 from ctscribe import checkpoint, ontology
 from ctscribe.checkpoint import ModelInfo
@@ -16,7 +17,6 @@ from ctscribe.report.sampler import sample_findings
 from ctscribe.tensors import Affine, Volume
 from ctscribe.training.thresholds import best_threshold, tune
 from recipes import tiny
-from tests import tiny as small
 
 
 def scan() -> tuple[Volume, np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from tests import tiny as small
 
 from ctscribe import ontology
 from ctscribe.scene.graph import GraphTransformer, anatomical_edges, spatial_edges
@@ -8,7 +9,6 @@ from ctscribe.scene.priors import allowed
 from ctscribe.scene.regions import RegionPool, masked_mean, occupancy_on, region_geometry
 from ctscribe.scene.slots import SlotAttention
 from ctscribe.tensors import RegionMasks, ScaleTokens
-from tests import tiny as small
 
 NAMES = ontology.model_regions()
 

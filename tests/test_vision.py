@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests import tiny as small
 from torch import nn
 
 from ctscribe.layers import Attention, rotary_angles
@@ -9,7 +10,6 @@ from ctscribe.tensors import VolumeBatch
 from ctscribe.vision.tubelets import TubeletStem, Windows, strides_of, token_centres
 from ctscribe.vision.vit import PyramidEncoder, WindowBlock, from_windows, to_windows
 from recipes import tiny
-from tests import tiny as small
 
 
 def encoder(seed: int = 0) -> PyramidEncoder:

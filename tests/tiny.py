@@ -14,7 +14,10 @@ from ctscribe.report import Finding
 from ctscribe.tensors import RegionMasks, VolumeBatch
 from recipes import tiny
 
-TEXTS = ("A 12 mm nodule is seen in the right upper lobe. No pleural effusion.", "右肺上叶见结节,大小约12 mm。未见胸腔积液。")
+TEXTS = (
+    "A 12 mm nodule is seen in the right upper lobe. No pleural effusion.",
+    "右肺上叶见结节,大小约12 mm。未见胸腔积液。",
+)
 NODULE = Finding("lung_nodule", "present", ("right_upper_lobe",), (12.0,))
 EFFUSION = Finding("pleural_effusion", "present", ("left_pleura",))
 

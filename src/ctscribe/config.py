@@ -180,9 +180,7 @@ def _set(node: Any, steps: Sequence[str], value: _Text, key: str) -> None:
             )
         step = int(steps[0])
     elif not isinstance(node, dict):
-        raise ConfigError(
-            f"configuration key {key}: {steps[0]!r} is looked for inside a plain value", got=_show(node)
-        )
+        raise ConfigError(f"configuration key {key}: {steps[0]!r} is looked for inside a plain value", got=_show(node))
     if len(steps) == 1:
         node[step] = value
         return
@@ -212,9 +210,7 @@ def _build(cls: Any, data: Mapping[str, Any], where: str, base: Any) -> Any:
     try:
         return cls(**arguments)
     except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"configuration {where or cls.__name__} is refused by {cls.__name__}: {error}"
-        ) from error
+        raise ConfigError(f"configuration {where or cls.__name__} is refused by {cls.__name__}: {error}") from error
 
 
 def _check_keys(cls: Any, data: Mapping[str, Any], where: str) -> None:
@@ -232,7 +228,7 @@ def _check_keys(cls: Any, data: Mapping[str, Any], where: str) -> None:
 def _convert(hint: Any, value: Any, where: str, default: Any = None) -> Any:
     """``value`` as ``hint``: structure is followed here, scalars are left to jsonargparse."""
     options = _options(hint)
-    classes = [option for option in options if dataclasses.is_dataclass(option)]
+    classes: list[Any] = [option for option in options if dataclasses.is_dataclass(option)]
     if type(None) in options and (value is None or (isinstance(value, _Text) and value in _NONE_WORDS)):
         return None
     if classes and isinstance(value, tuple(classes)):
@@ -258,10 +254,7 @@ def _container(hint: Any, value: Any, where: str) -> Any:
         fixed = origin is tuple and arguments[-1] is not Ellipsis
         if not fixed or len(value) == len(arguments):
             kinds = arguments if fixed else [arguments[0]] * len(value)
-            items = [
-                _convert(k, v, _join(where, str(i)))
-                for i, (k, v) in enumerate(zip(kinds, value, strict=True))
-            ]
+            items = [_convert(k, v, _join(where, str(i))) for i, (k, v) in enumerate(zip(kinds, value, strict=True))]
             return tuple(items) if origin is tuple else items
     raise _misfit(hint, value, where)
 
@@ -274,11 +267,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         raise _misfit(hint, value, where)
     if isinstance(value, str) and str in options and (options == (str,) or not isinstance(value, _Text)):
         return str(value)
-    if (
-        isinstance(value, _Text)
-        and any(typing.get_origin(o) in (tuple, list) for o in options)
-        and value[:1] != "["
-    ):
+    if isinstance(value, _Text) and any(typing.get_origin(o) in (tuple, list) for o in options) and value[:1] != "[":
         value = f"[{value.removeprefix('(').removesuffix(')')}]"
     if isinstance(value, tuple):
         value = list(value)
@@ -305,9 +294,7 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(
-            f"configuration key {where} cannot be read", expected="YAML", got=str(text)
-        ) from error
+        raise ConfigError(f"configuration key {where} cannot be read", expected="YAML", got=str(text)) from error
 
 
 # ----------------------------------------------------------------------------------------- types
@@ -367,9 +354,7 @@ def _misfit(hint: Any, value: Any, where: str) -> ConfigError:
 
 def _show(value: Any) -> str:
     text = repr(str(value)) if isinstance(value, str) else repr(value)
-    return (
-        f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__.replace('_Text', 'text')})"
-    )
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__.replace('_Text', 'text')})"
 
 
 def _listing(names: Iterable[str]) -> str:
