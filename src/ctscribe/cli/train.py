@@ -48,9 +48,10 @@ def resolve(word: str) -> tuple[ModuleType, Any, str]:
     if path.suffix == ".py":
         if not path.is_file():
             raise UsageError(f"recipe {word}", expected="a Python file", got="no such file", hint=_known())
-        module = _load(path)
     else:
-        module = _load(_named(word))
+        path = _named(word)
+    module = _load(path)
+    _check(module, path)
     return module, module.config(), path.stem
 
 
@@ -62,16 +63,22 @@ def _from_yaml(path: Path) -> tuple[ModuleType, Any, str]:
 
     if not path.is_file():
         raise UsageError(f"recipe {path}", expected="a resolved configuration", got="no such file")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"recipe {path}", expected="a YAML file", got=" ".join(str(error).split())) from error
     name = values.get("recipe") if isinstance(values, dict) else None
     if not isinstance(name, str):
         raise UsageError(
             f"{path} does not say which recipe it belongs to",
             expected="a key `recipe: NAME`",
-            hint="use a config.yaml that a run has saved, or give the recipe's name and KEY=VALUE",
+            hint="use the config.yaml that a run has saved, or give the recipe's name and KEY=VALUE",
         )
-    module = _load(Path(name) if name.endswith(".py") else _named(name))
-    return module, config.load(type(module.config()), path), path.stem if path.stem != "config" else path.parent.name
+    known = _named(name)
+    module = _load(known)
+    _check(module, known)
+    folder = path.parent.name if path.stem in ("config", "recipe") else path.stem
+    return module, config.load(type(module.config()), path), folder or name
 
 
 def _overridden(base: Any, overrides: list[str]) -> Any:
@@ -109,9 +116,13 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+def _check(module: ModuleType, path: Path) -> None:
+    """A recipe is a module with two functions."""
     for needed in ("config", "run"):
         if not callable(getattr(module, needed, None)):
             raise UsageError(
                 f"recipe {path}", expected="functions config() and run(config, run_dir)", got=f"no {needed}"
             )
-    return module

@@ -205,5 +205,5 @@ def _inside_grid(grid: Volume, volume: Volume, shown: Frame, rows: int, columns:
 
 def _png(image: object) -> bytes:
     buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)  # type: ignore[attr-defined]
+    image.save(buffer, format="PNG")  # type: ignore[attr-defined]
     return buffer.getvalue()

@@ -28,9 +28,10 @@ def technique(ingest: IngestReport, language: Language) -> tuple[Sentence, ...]:
     """How the scan was made, as far as the file says so, and which series was read."""
     words, facts = phrases()["technique"], ingest.technique
     parts = [words["scan"][language], words[f"contrast_{facts.contrast}"][language]]
-    for key, value in (("thickness", facts.slice_thickness_mm), ("step", facts.slice_step_mm)):
+    step = facts.slice_step_mm or next(iter(ingest.stored_spacing), None)
+    for key, value in (("thickness", facts.slice_thickness_mm), ("step", step)):
         if value is not None:
-            parts.append(words[key][language].format(value=f"{value:g}"))
+            parts.append(words[key][language].format(value=f"{value:.3g}"))
     if facts.kernel_class in phrases()["kernel_class"]:
         kind = phrases()["kernel_class"][facts.kernel_class][language]
         key = "kernel_named" if facts.kernel else "kernel"
@@ -81,5 +82,5 @@ def impression_note() -> QualityNote:
 
 def _both(code: str, text: str) -> dict[str, str]:
     """A message in both languages; the English one stands in where no Chinese wording is known for the code."""
-    chinese = phrases().get("reader_notes", {}).get(code, {}).get("zh", text)
-    return {"en": text, "zh": chinese}
+    chinese = phrases()["reader_notes"].get(code) or phrases()["segmentation_notes"].get(text) or text
+    return {"en": text[:1].upper() + text[1:].rstrip(".") + ".", "zh": chinese}
