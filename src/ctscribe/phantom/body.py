@@ -308,7 +308,7 @@ class Organs:
         r = np.random.default_rng([*self.seed, 90]).normal(1.0, 0.12, 8).clip(0.75, 1.3).tolist()
         self._blob(abdomen, below, (94, 42, p.dome - 48), (31 * r[0], 42 * r[1], 46 * r[2]), p.blood.spleen)
         self._stomach(abdomen, below, r)
-        for cx, cz in ((57, p.dome - 98), (-60, p.dome - 112)):
+        for cx, cz in ((63, p.dome - 116), (-66, p.dome - 128)):
             self._blob(abdomen, below, (cx, 52, cz), (26, 24, 50), p.blood.kidney)
 
     def _stomach(self, abdomen: Array, below: Array, r: list[float]) -> None:

@@ -40,9 +40,9 @@ def _break(
     scene: Scene, rng: np.random.Generator, centre: Array, tangent: Array, healing: bool
 ) -> list[Mark]:
     canvas = scene.canvas
-    collar, around = solid(canvas, centre, 14.0, lump(rng, (11.5, 9.5, 9.5), 0.12))
+    collar, around = solid(canvas, centre, 16.0, lump(rng, (13.0, 10.5, 10.5), 0.12))
     if healing:
-        lighten(canvas, collar, around, 330.0)
+        lighten(canvas, collar, around, 480.0)
     else:
         bone = canvas.hu[collar] > 180
         canvas.paint(collar, around * ~bone, 48.0)
@@ -122,7 +122,7 @@ def thyroid_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     inside = [p for p in line if 2 < scene.canvas.index(p)[0, 0] < scene.canvas.shape[0] - 3]
     if not inside:
         return []
-    size = int(np.clip(round(np.exp(rng.normal(2.95, 0.3))), 10, 42))
+    size = int(np.clip(round(np.exp(rng.normal(3.15, 0.28))), 12, 45))
     outward = np.array(
         [np.sign(line[0][0] - np.mean([v[0][0] for v in lobes])) * (0.25 * size), -0.1 * size, 0]
     )  # type: ignore
@@ -131,9 +131,9 @@ def thyroid_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         scene.canvas, centre, 0.7 * size, lump(rng, (size / 2, size * 0.43, size * 0.46), 0.05)
     )
     occupancy = occupancy * ~scene.canvas.mask(("trachea", "spine"), box)
-    scene.canvas.paint(box, occupancy, float(rng.choice([18.0, 45.0])))
+    scene.canvas.paint(box, occupancy, float(rng.choice([8.0, 30.0])))
     rim = np.clip(1 - np.abs(2 * occupancy - 1), 0, 1)
-    lighten(scene.canvas, box, 0.6 * rim, 110.0)
+    lighten(scene.canvas, box, 0.8 * rim, float(rng.choice([115.0, 350.0])))
     scene.canvas.labels[box][(occupancy > 0.5)] = scene.canvas.id("thyroid")
     return mark(scene, "thyroid_nodule", box, occupancy, ("thyroid",), size_mm=(float(size),))
 
@@ -185,10 +185,16 @@ def adrenal_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     centre = scene.canvas.landmarks.get(f"adrenal_{side}")
     if centre is None or scene.canvas.index(centre)[0, 0] < 1.5:  # type: ignore[arg-type]
         return []
-    size = int(np.clip(round(np.exp(rng.normal(3.0, 0.28))), 12, 45))
+    size = int(np.clip(round(np.exp(rng.normal(3.15, 0.28))), 14, 48))
     box, occupancy = solid(
         scene.canvas, np.asarray(centre), 0.65 * size, lump(rng, (size / 2, size * 0.44, size * 0.46), 0.05)
     )
+    # a plane of fat sets it apart from liver, kidney and crus
+    pocket, halo = solid(
+        scene.canvas, np.asarray(centre), 0.65 * size + 5.0, lump(rng, (size / 2 + 4.5,) * 3, 0.03)
+    )
+    keep = ~scene.canvas.mask(("spine", "aorta", *scene.lobes), pocket)
+    scene.canvas.paint(pocket, halo * keep, -98.0)
     keep = ~scene.canvas.mask(("spine", "aorta", *scene.lobes), box)
     occupancy = occupancy * keep
     scene.canvas.paint(box, occupancy, float(rng.choice([6.0, 34.0])))

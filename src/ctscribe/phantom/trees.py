@@ -141,15 +141,15 @@ def draw_tubes(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> None
         _fill(canvas, line[k : k + 2] - [0, 1.5, 0], np.full(2, 2.0), -700.0, None)
     lobes = []
     for side in (-1, 1):
-        body = np.array([(side * 15, 2, 94), (side * 18, 1, 108), (side * 16, 3, 124)], float)
+        body = np.array([(side * 15, 2, 82), (side * 19, 1, 97), (side * 16, 3, 114)], float)
         hu = 105.0 if plan.phase == "none" else 160.0
-        lobes.append(_fill(canvas, plan.to_world(body), np.array([6.0, 8.5, 6.0]), hu, "thyroid"))
+        lobes.append(_fill(canvas, plan.to_world(body), np.array([6.5, 9.5, 6.5]), hu, "thyroid"))
         for leg in ((0, 0), (side * 9, 8)):
-            root = np.array([side * 29.0 + 2.0, 36.0, plan.dome - 66.0])
+            root = np.array([side * 29.0 + 2.0, 30.0, plan.dome - 60.0])
             end = root + np.array([side * 3.0 + leg[0], 14.0 - leg[1] * 0.4, -14.0])
             _fill(canvas, plan.to_world(np.array([root, end])), np.full(2, 2.6), 32.0, None)
         canvas.landmarks[f"adrenal_{'right' if side < 0 else 'left'}"] = plan.to_world(
-            np.array([[side * 31.0, 44.0, plan.dome - 74.0]])
+            np.array([[side * 33.0, 36.0, plan.dome - 68.0]])
         )[0]
     canvas.landmarks["thyroid"] = lobes
 
