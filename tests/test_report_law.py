@@ -16,7 +16,7 @@ CASES = 2000
 def test_what_is_written_reads_back_the_same(language):
     failures = []
     for seed in range(CASES):
-        findings = sample_findings(np.random.default_rng(seed), mean_present=5)
+        findings = sample_findings(np.random.default_rng(seed), mean_present=2.5, negatives=0.25)
         sentences = render_findings(findings, language, None if seed % 8 == 0 else seed)
         if tuple(parse(join_sentences(sentences, language), language)) != findings:
             failures += [
@@ -26,7 +26,7 @@ def test_what_is_written_reads_back_the_same(language):
 
 
 def every_single_finding():
-    """Each kind in each status, at each of its places, with each attribute value, with no, one and two axes."""
+    """Each kind in each status: at each of its places once, at the first with every attribute value and size."""
     for kind in ontology.findings().values():
         places = [(r,) for r in kind.regions] + [()]
         sizes = [(), (17.0,), (17.5, 9.0)] if kind.size_mm else [()]
@@ -35,8 +35,8 @@ def every_single_finding():
             yield Finding(kind.id, "absent", place)
         for status in ("present", "uncertain"):
             for place in places:
-                for size in sizes:
-                    for attributes in values:
+                for size in sizes if place == places[0] else sizes[-1:]:
+                    for attributes in values if place == places[0] else values[-1:]:
                         yield Finding(kind.id, status, place, size, attributes)
 
 
