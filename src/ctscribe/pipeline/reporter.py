@@ -275,6 +275,11 @@ def _quality(
     unread = sum(not s.findings for sentences in read.values() for s in sentences)
     if unread:
         notes.append(framing.note("unread_sentence", value=unread))
+    if any(
+        e.source == "detector" for sentences in read.values() for s in sentences for f in s.findings for e in f.evidence
+    ):
+        cell = (length / count for length, count in zip(placed.volume.extent_mm, detections[0].heat.shape, strict=True))
+        notes.append(framing.note("evidence_resolution", value=" x ".join(f"{mm:.0f}" for mm in cell)))
     notes.append(framing.impression_note())
     rank = {"critical": 0, "warning": 1, "info": 2}
     return sorted(notes, key=lambda item: rank[item.severity])
