@@ -288,6 +288,27 @@ def truncated_file(tmp: Path) -> Path:
     return tmp
 
 
+@handled(
+    "one truncated deflated file", "left out; counts as a missing slice", "missing_slices_filled", check=filled(17)
+)
+def truncated_deflated(tmp: Path) -> Path:
+    bad.write_series(tmp, TRUTH, syntax=uids.DeflatedExplicitVRLittleEndian)
+    path = tmp / "017.dcm"
+    path.write_bytes(path.read_bytes()[:-300])
+    return tmp
+
+
+@handled(
+    "one truncated JPEG 2000 file", "left out; counts as a missing slice",
+    "undecodable_slices", "missing_slices_filled", check=filled(17),
+)  # fmt: skip
+def truncated_jpeg2000(tmp: Path) -> Path:
+    bad.write_series(tmp, TRUTH, syntax=uids.JPEG2000Lossless)
+    path = tmp / "017.dcm"
+    path.write_bytes(path.read_bytes()[:-300])
+    return tmp
+
+
 @refused("every file truncated", UnreadableInput, "truncated")
 def all_truncated(tmp: Path) -> Path:
     bad.write_series(tmp, TRUTH)

@@ -180,15 +180,17 @@ def _raw(dataset: Dataset, frame: Frame) -> np.ndarray:
 
     stored, high = int(tag(dataset, "BitsStored") or 16), tag(dataset, "HighBit")
     syntax = str(dataset.file_meta.TransferSyntaxUID)
+    # pylibjpeg-rle is faster but panics, with a backtrace on stderr, on damaged data; pydicom's decoder raises.
+    options = {"decoding_plugin": "pydicom"} if syntax == RLE_LOSSLESS else {}
     shift = int(high) - stored + 1 if high is not None else 0
-    native = syntax in NATIVE_SYNTAXES or syntax == RLE_LOSSLESS
-    if shift > 0 and native:  # values do not start at bit 0: old scanners
-        raw = pixel_array(dataset, index=frame.index, correct_unused_bits=False)
+    if shift > 0 and (syntax in NATIVE_SYNTAXES or syntax == RLE_LOSSLESS):
+        # values do not start at bit 0: old scanners
+        raw = pixel_array(dataset, index=frame.index, correct_unused_bits=False, **options)
         width = raw.dtype.itemsize * 8
         left = (raw.view(f"u{raw.dtype.itemsize}") << (width - 1 - int(high))).view(raw.dtype)
         raw = left >> (width - stored)
     else:
-        raw = pixel_array(dataset, index=frame.index)
+        raw = pixel_array(dataset, index=frame.index, **options)
     if raw.shape != (frame.rows, frame.columns):
         raise ValueError(f"image of {raw.shape} where {(frame.rows, frame.columns)} was announced")
     return raw

@@ -29,21 +29,9 @@ DICOMDIR = "1.2.840.10008.1.3.10"
 NATIVE_SYNTAXES = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 NESTED_ARCHIVE = "archive inside the folder (not opened)"
 
-#: What reading a broken file raises inside pydicom and the codecs.
-READ_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NotImplementedError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    OverflowError,
-    ArithmeticError,
-    LookupError,
-)
+#: What reading a broken file raises: pydicom and the codecs have exceptions of their own that share no parent but this
+#: (random damage found struct, zlib, length, type and key errors). Only used around calls into them.
+READ_ERRORS: tuple[type[Exception], ...] = (Exception,)
 
 
 @dataclass(frozen=True)
@@ -133,7 +121,7 @@ def read_frames(blob: Blob, log: IngestLog) -> list[Frame]:
         warnings.simplefilter("ignore")
         dataset, pixel_offset = _read_header(blob)
         if dataset is None:
-            log.drop("empty file" if blob.size == 0 else "not DICOM")
+            log.drop("empty file" if blob.size == 0 else "truncated file" if pixel_offset < 0 else "not DICOM")
             return []
         reason = _not_an_image(dataset)
         if reason is None and _truncated(dataset, blob, pixel_offset):
@@ -141,14 +129,19 @@ def read_frames(blob: Blob, log: IngestLog) -> list[Frame]:
         if reason is not None:
             log.drop(reason)
             return []
-        frames = _multi_frame(dataset, blob) if _is_multi_frame(dataset) else [_frame(dataset, blob, None, ())]
+        try:
+            many = _is_multi_frame(dataset)
+            frames = _multi_frame(dataset, blob) if many else [_frame(dataset, blob, None, ())]
+        except READ_ERRORS:
+            log.drop("damaged header")
+            return []
     if not frames:
         log.drop("multi-frame without a plane for each frame")
     return frames
 
 
 def _read_header(blob: Blob) -> tuple[Dataset | None, int]:
-    """Header and the offset of the pixel data; None when the bytes are not DICOM."""
+    """Header and the offset of the pixel data; None when the bytes are not DICOM (offset 0) or damaged DICOM (-1)."""
     import pydicom
 
     with blob.open() as file:
@@ -160,7 +153,7 @@ def _read_header(blob: Blob) -> tuple[Dataset | None, int]:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
             offset = file.tell()
         except READ_ERRORS:
-            return None, 0
+            return None, -1 if start[128:132] == b"DICM" else 0
     known = tag(dataset, "SOPClassUID") or tag(dataset, "Modality") or _media_class(dataset)
     return (dataset, offset) if known else (None, 0)
 
@@ -186,7 +179,7 @@ def _not_an_image(dataset: Dataset) -> str | None:
     sop_class = _text(dataset, "SOPClassUID")
     if sop_class.startswith(SECONDARY_CAPTURE):
         return "secondary capture"
-    if not tag(dataset, "Rows") or not tag(dataset, "Columns"):
+    if (_integer(dataset, "Rows") or 0) < 1 or (_integer(dataset, "Columns") or 0) < 1:
         known = sop_class in CT_CLASSES or modality == "CT"
         return "CT object without an image" if known else f"not an image ({modality or 'no modality'})"
     return None
@@ -201,7 +194,7 @@ def _truncated(dataset: Dataset, blob: Blob, offset: int) -> bool:
     bits = _integer(dataset, "BitsAllocated") or 16
     frames = _integer(dataset, "NumberOfFrames") or 1
     samples = _integer(dataset, "SamplesPerPixel") or 1
-    needed = frames * samples * int(dataset.Rows) * int(dataset.Columns) * bits // 8
+    needed = frames * samples * (_integer(dataset, "Rows") or 0) * (_integer(dataset, "Columns") or 0) * bits // 8
     return blob.size - offset < needed
 
 
@@ -252,8 +245,8 @@ def _frame(dataset: Dataset, blob: Blob, index: int | None, groups: tuple[Datase
         study_date=_text(dataset, "StudyDate"),
         series_number=_integer(dataset, "SeriesNumber"),
         image_type=_words(frame_type or tag(dataset, "ImageType")),
-        rows=int(dataset.Rows),
-        columns=int(dataset.Columns),
+        rows=_integer(dataset, "Rows") or 0,
+        columns=_integer(dataset, "Columns") or 0,
         samples=_integer(dataset, "SamplesPerPixel") or 1,
         bits_stored=_integer(dataset, "BitsStored") or 16,
         position=_floats(find("PlanePositionSequence", "ImagePositionPatient"), 3),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,11 +41,10 @@ def read_nifti(blob: Blob, policy: IngestPolicy, log: IngestLog) -> StoredImage:
         GeometryRefused: ``bad_affine``, ``no_orientation``, ``orientation_conflict``, ``four_d``, ``single_slice``.
         WrongModality: ``colour_image``, ``not_hounsfield``.
     """
-    from nibabel import imageglobals
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    with imageglobals.LoggingOutputSuppressor():
+    with _quiet():
         try:
             image = _open(blob)
         except (ImageFileError, HeaderDataError, *_DAMAGE) as error:
@@ -58,6 +59,19 @@ def read_nifti(blob: Blob, policy: IngestPolicy, log: IngestLog) -> StoredImage:
     affine = Affine(RAS_TO_LPS @ matrix)
     hu = np.ascontiguousarray(_clean(data, log).transpose(2, 1, 0))
     return StoredImage(Volume(hu, affine), source_map(affine, (hu.shape[0], hu.shape[1], hu.shape[2])))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """nibabel logs header repairs to stderr; what matters of them is checked here."""
+    from nibabel import imageglobals
+
+    before = imageglobals.logger.disabled
+    imageglobals.logger.disabled = True
+    try:
+        yield
+    finally:
+        imageglobals.logger.disabled = before
 
 
 def _open(blob: Blob) -> Nifti1Image:
