@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .canvas import DEMO_GRID, NATIVE_GRID, GridSpec
-from .lesions import INSERTABLE
-from .prior import PREVALENCE, LesionPrior
-from .scanner import ScannerPrior
-from .scene import Lesion
-from .study import LesionMask, PhantomStudy, generate, insert
-from .write import write_dicom, write_nifti
+from ctscribe.phantom.canvas import DEMO_GRID, NATIVE_GRID, GridSpec
+from ctscribe.phantom.lesions import INSERTABLE
+from ctscribe.phantom.prior import PREVALENCE, LesionPrior
+from ctscribe.phantom.scanner import ScannerPrior
+from ctscribe.phantom.scene import Lesion
+from ctscribe.phantom.study import LesionMask, PhantomStudy, generate, insert
+from ctscribe.phantom.write import write_dicom, write_nifti
 
 __all__ = [
     "DEMO_GRID",

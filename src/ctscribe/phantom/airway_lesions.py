@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Array, resample_line, tube_points
-from .lung_diffuse import _hilum
-from .scene import Mark, Scene, choose_site, mark, pick, point_in
-from .trees import branch_points
+from ctscribe.phantom.canvas import Array, resample_line, tube_points
+from ctscribe.phantom.lung_diffuse import _hilum
+from ctscribe.phantom.scene import Mark, Scene, choose_site, mark, pick, point_in
+from ctscribe.phantom.trees import branch_points
 
 
 def bronchiectasis(scene: Scene, rng: np.random.Generator) -> list[Mark]:
@@ -75,9 +75,7 @@ def peribronchial_thickening(scene: Scene, rng: np.random.Generator) -> list[Mar
     severity = pick(rng, kind, "severity")
     extra = {"mild": 1.9, "moderate": 2.8, "severe": 4.0}[severity]
     leaf, regions = choose_site(scene, rng, (0.65, 0.15, 0.15, 0.05))
-    branches = [
-        b for b in scene.trees.get("airway", []) if b.lobe in leaf and b.level <= 4 and b.radius[0] > 0.7
-    ]
+    branches = [b for b in scene.trees.get("airway", []) if b.lobe in leaf and b.level <= 4 and b.radius[0] > 0.7]
     canvas = scene.canvas
     walls, lumens = [], []
     if branches:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from .canvas import Array, interpolate, spline_matrix
+from ctscribe.phantom.canvas import Array, interpolate, spline_matrix
 
 REGION_NAMES: dict[int, str] = {
     1: "chest_wall",
@@ -152,10 +152,7 @@ class BodyPlan:
             world = (target * np.asarray(self.scale)) @ inverse.T + np.asarray(self.shift)
             at = ((world - self._WARP_START) / self._WARP_STEP).T[::-1]
             moved = np.stack(
-                [
-                    map_coordinates(self.warp[k], at, order=3, mode="constant", prefilter=False)
-                    for k in range(3)
-                ],
+                [map_coordinates(self.warp[k], at, order=3, mode="constant", prefilter=False) for k in range(3)],
                 axis=1,
             )
             target = body - moved
@@ -164,15 +161,15 @@ class BodyPlan:
     @staticmethod
     def cage(z: Array | float) -> tuple[Array, Array, Array]:
         """Half width, half depth and centre of depth of the inner rib cage at body height ``z``."""
-        return tuple(np.interp(z, _CAGE[:, 0], _CAGE[:, k]).astype(np.float32) for k in (1, 2, 3))  # type: ignore
+        return tuple(np.asarray(np.interp(z, _CAGE[:, 0], _CAGE[:, k]), np.float32) for k in (1, 2, 3))  # type: ignore
 
     @classmethod
     def spine_y(cls, z: Array | float) -> Array:
         """Depth of the middle of the vertebral bodies at body height ``z``."""
         _, depth, centre = cls.cage(z)
-        return centre + depth - 35.0
+        return np.asarray(centre + depth - 35.0)
 
-    def cage_point(self, theta: Array, z: Array, outward: float = 0.0) -> Array:
+    def cage_point(self, theta: Array, z: Array, outward: Array | float = 0.0) -> Array:
         """Body points on the cage; ``theta`` rad from straight back (0) over left (+pi/2) to the front (pi)."""
         a, b, yc = self.cage(z)
         u, v = np.sin(theta), np.cos(theta)
@@ -226,5 +223,5 @@ def sample_plan(rng: np.random.Generator, rotation_deg: float, shift: tuple[floa
         heart_scale=float(rng.normal(0.95, 0.035)),
         trunk=float(rng.normal(24.5, 1.5)),
         breast=float(np.clip(rng.normal(32, 12) + 0.4 * fat, 10, 60)) if sex == "F" else 0.0,
-        fissure_shift=tuple(rng.normal(0, 6, 3).tolist()),  # type: ignore[arg-type]
+        fissure_shift=tuple(rng.normal(0, 6, 3).tolist()),
     )

@@ -6,8 +6,8 @@ from copy import copy
 
 import numpy as np
 
-from .anatomy import REGION_NAMES, BodyPlan, squircle, taper
-from .canvas import Array, Box, Canvas, smoothstep
+from ctscribe.phantom.anatomy import REGION_NAMES, BodyPlan, squircle, taper
+from ctscribe.phantom.canvas import Array, Box, Canvas, smoothstep
 
 _ID = {name: key for key, name in REGION_NAMES.items()}
 _SLAB_VOXELS = 1_200_000
@@ -37,7 +37,7 @@ def draw_organs(canvas: Canvas, plan: BodyPlan, seed: tuple[int, ...]) -> Array:
         depth[slab.box[0]] = slab.draw()
         collapsed.append(slab.collapsed)
     if plan.collapsed is not None:
-        canvas.landmarks["collapse"] = np.concatenate(collapsed)
+        canvas.landmarks["collapse"] = np.concatenate([part for part in collapsed if part is not None])
         canvas.landmarks["collapsed_lobe"] = plan.collapsed
     draw_table(canvas, plan)
     return depth
@@ -71,11 +71,9 @@ class Organs:
         return self.canvas.noise(np.random.default_rng([*self.seed, key]), self.box, scale, anchored=True)
 
     def _part(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> Organs:
-        """The same organs on the smallest box that holds a range of body coordinates (x, y, z), with room for the warp."""
+        """The same organs on the box around a range of body coordinates (x, y, z), with room for the warp."""
         p, c = self.plan, self.canvas
-        corners = np.array(
-            [[a, b, z] for a in (low[0], high[0]) for b in (low[1], high[1]) for z in (low[2], high[2])]
-        )
+        corners = np.array([[a, b, z] for a in (low[0], high[0]) for b in (low[1], high[1]) for z in (low[2], high[2])])
         world = p.to_world(corners)
         middle, half = 0.5 * (world.min(axis=0) + world.max(axis=0)), 0.5 * np.ptp(world, axis=0) + 9.0
         part = copy(self)
@@ -132,12 +130,7 @@ class Organs:
         inside = np.maximum(np.sqrt(r) - 1.0, -(y + b + 12.0) * -0.02)
         dense = smoothstep(strands - 0.02 * (self.plan.age - 50), -0.3, 0.9) * c.occupancy(inside * 14.0)
         c.paint(self.box, dense * (skin < -3.0), 25.0)
-        breast = (
-            (skin < 0)
-            & (y + b + 22.0 < 0)
-            & (np.abs(self.x) > 12)
-            & (np.abs(self.zl + 38.0) < 55.0 + 0.3 * s)
-        )
+        breast = (skin < 0) & (y + b + 22.0 < 0) & (np.abs(self.x) > 12) & (np.abs(self.zl + 38.0) < 55.0 + 0.3 * s)
         c.labels[self.box][breast] = _ID["breast"]
 
     def _muscle_thickness(self, y: Array) -> Array:
@@ -145,9 +138,7 @@ class Organs:
         front, back = smoothstep(y, -5.0, -45.0), smoothstep(y, 20.0, 60.0)
         pectoral = 17.0 * front * np.exp(-(((x - 62.0) / 48.0) ** 2)) * np.exp(-(((z - 18.0) / 42.0) ** 2))
         erector = 24.0 * back * np.exp(-(((x - 26.0) / 24.0) ** 2))
-        lateral = (
-            15.0 * smoothstep(x, 60.0, 105.0) * smoothstep(y, -40.0, 25.0) * smoothstep(z, -130.0, -20.0)
-        )
+        lateral = 15.0 * smoothstep(x, 60.0, 105.0) * smoothstep(y, -40.0, 25.0) * smoothstep(z, -130.0, -20.0)
         shoulder = 34.0 * smoothstep(z, 40.0, 95.0) * smoothstep(x, 40.0, 100.0)
         neck = 12.0 * smoothstep(z, 80.0, 120.0)
         return m * (13.0 + pectoral + erector + lateral + shoulder + neck)
@@ -184,10 +175,7 @@ class Organs:
         """Half width of the central band: thin behind the sternum, wider around the vessels."""
         z = self.zl
         wide = (
-            24.0
-            + 4.0 * smoothstep(z, 0.0, 30.0)
-            - 5.0 * smoothstep(z, 45.0, 80.0)
-            - 9.0 * smoothstep(z, -40.0, -90.0)
+            24.0 + 4.0 * smoothstep(z, 0.0, 30.0) - 5.0 * smoothstep(z, 45.0, 80.0) - 9.0 * smoothstep(z, -40.0, -90.0)
         )
         return 4.0 + wide * smoothstep(y, -78.0, -48.0)
 
@@ -197,9 +185,7 @@ class Organs:
         bow = ((y + 5.0) / 78.0) ** 2 * front
         right = p.dome - 62.0 * ((x + 62.0) / 74.0) ** 2 - 62.0 * bow
         left = p.dome - 13.0 - 62.0 * ((x - 68.0) / 68.0) ** 2 - 62.0 * bow
-        centre = (
-            p.dome - 14.0 - 30.0 * ((x - 8.0) / 52.0) ** 2 - 40.0 * np.clip((y + 20.0) / 50.0, 0, None) ** 2
-        )
+        centre = p.dome - 14.0 - 30.0 * ((x - 8.0) / 52.0) ** 2 - 40.0 * np.clip((y + 20.0) / 50.0, 0, None) ** 2
         return np.maximum(np.maximum(right, left), centre)
 
     def _lungs(self, lung: Array) -> None:
@@ -234,7 +220,7 @@ class Organs:
         self, right: Array, left: Array, horizontal: Array, texture: Array, lung: Array
     ) -> tuple[Array, Array, Array]:
         """Lobar atelectasis: the fissure moves, the small lobe is airless."""
-        p, c, x, z = self.plan, self.canvas, self.x, self.z
+        p, c, x = self.plan, self.canvas, self.x
         if p.collapsed == "right_lower_lobe":
             right = right + 48.0 + 0.55 * np.clip(-x - 35.0, 0, None)
             airless = np.where(x < 0, right, 99.0)
@@ -273,7 +259,7 @@ class Organs:
         return value * 46.0 * s, (x / s, y / s, z / s)
 
     def _heart(self, below: Array) -> None:
-        p, c = self.plan, self.canvas
+        p = self.plan
         if not below.size:
             return
         heart, (x, y, z) = self._heart_distance()
@@ -294,7 +280,7 @@ class Organs:
     # ---- below the diaphragm ----------------------------------------------------------------------------------
 
     def _abdomen(self, abdomen: Array, below: Array, spine: Array) -> None:
-        p, c, x, y, z = self.plan, self.canvas, self.x, self.y, self.z
+        p, c, x, y = self.plan, self.canvas, self.x, self.y
         if not abdomen.size:
             return
         texture = self._noise(18.0, 7)
@@ -353,11 +339,9 @@ def _absolute(inner: Box, outer: Box) -> Box:
 
 def draw_table(canvas: Canvas, plan: BodyPlan) -> None:
     """A curved couch under the back: two thin shells over foam."""
-    x, y, z = canvas.coords(canvas.full)
+    x, y, _ = canvas.coords(canvas.full)
     _, depth, centre = plan.cage(-40.0)
-    back = (float(depth + centre) + 27.0 * plan.muscle + 0.55 * plan.fat + 9.0) * plan.scale[1] + plan.shift[
-        1
-    ]
+    back = (float(depth + centre) + 27.0 * plan.muscle + 0.55 * plan.fat + 9.0) * plan.scale[1] + plan.shift[1]
     arc = y - back - 12.0 + (x - plan.shift[0]) ** 2 / 900.0
     empty = canvas.labels == 0
     shell = canvas.occupancy(np.abs(arc) - 1.2) + canvas.occupancy(np.abs(arc - 34.0) - 1.2)

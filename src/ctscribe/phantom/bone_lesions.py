@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Array
-from .scene import Mark, Scene, lighten, lump, mark, pick, solid
+from ctscribe.phantom.anatomy import BodyPlan
+from ctscribe.phantom.canvas import Array
+from ctscribe.phantom.scene import Mark, Scene, lighten, lump, mark, pick, solid
 
 
 def rib_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     """A gap with a step, a collar of callus or blood around it that bulges inwards."""
     kind = "rib_fracture"
     number = pick(rng, kind, "number", (0.5, 0.5))
-    lines = [
-        line for name, line in scene.canvas.landmarks.get("ribs", []) if int(name.split()[-1]) in range(3, 11)
-    ]
+    lines = [line for name, line in scene.canvas.landmarks.get("ribs", []) if int(name.split()[-1]) in range(3, 11)]
     if not lines:
         return []
     canvas = scene.canvas
@@ -36,9 +35,7 @@ def rib_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     return marks
 
 
-def _break(
-    scene: Scene, rng: np.random.Generator, centre: Array, tangent: Array, healing: bool
-) -> list[Mark]:
+def _break(scene: Scene, rng: np.random.Generator, centre: Array, tangent: Array, healing: bool) -> list[Mark]:
     canvas = scene.canvas
     collar, around = solid(canvas, centre, 16.0, lump(rng, (13.0, 10.5, 10.5), 0.12))
     if healing:
@@ -68,7 +65,7 @@ def vertebral_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     marks: list[Mark] = []
     canvas = scene.canvas
     for number in scene.plan.wedges if scene.plan is not None else {}:
-        _, centre, half, width = canvas.landmarks["vertebrae"][number]  # type: ignore[index]
+        _, centre, half, width = canvas.landmarks["vertebrae"][number]
         box = canvas.box(centre, (width + 2, width, half + 2))
         inside = canvas.mask(("spine",), box).astype(np.float32)
         marks += mark(scene, "vertebral_fracture", box, inside, ("spine",),
@@ -77,23 +74,24 @@ def vertebral_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
 
 
 def bone_lesion(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A lytic or sclerotic focus in a vertebral body or a rib."""
     kind = "bone_lesion"
     density = pick(rng, kind, "density")
     canvas = scene.canvas
     if rng.random() < 0.65 and "vertebrae" in canvas.landmarks:
         wedges = scene.plan.wedges if scene.plan is not None else {}
-        inside = [v for k, v in enumerate(canvas.landmarks["vertebrae"])  # type: ignore[arg-type]
+        inside = [v for k, v in enumerate(canvas.landmarks["vertebrae"])
                   if 0.06 < canvas.index(v[1])[0, 0] / canvas.shape[0] < 0.94 and k not in wedges]  # fmt: skip
         if not inside:
             return []
-        _, centre, half, width = inside[int(rng.integers(0, len(inside)))]
+        _, centre, _, width = inside[int(rng.integers(0, len(inside)))]
         size = int(rng.integers(12, 25))
         centre = centre + np.array(
             [rng.uniform(-0.35, 0.35) * width, rng.uniform(-0.3, 0.3) * width, rng.uniform(-2, 2)]
         )
         region = "spine"
     elif "ribs" in canvas.landmarks:
-        lines = [line for name, line in canvas.landmarks["ribs"] if int(name.split()[-1]) in range(3, 10)]  # type: ignore
+        lines = [line for name, line in canvas.landmarks["ribs"] if int(name.split()[-1]) in range(3, 10)]
         line = lines[int(rng.integers(0, len(lines)))]
         centre = line[int(rng.uniform(0.3, 0.8) * len(line))]
         size = int(rng.integers(14, 34))
@@ -109,27 +107,22 @@ def bone_lesion(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         canvas.paint(box, occupancy * canvas.mask(("spine",), box), 40.0)
     else:
         lighten(canvas, box, occupancy * canvas.mask(("spine",), box), 950.0)
-    return mark(
-        scene, kind, box, occupancy, (region,), attributes={"density": density}, size_mm=(float(size),)
-    )
+    return mark(scene, kind, box, occupancy, (region,), attributes={"density": density}, size_mm=(float(size),))
 
 
 def thyroid_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A dark nodule with a bright rim that makes its lobe bulge."""
     lobes = scene.canvas.landmarks.get("thyroid")
     if not lobes:
         return []
-    line = lobes[int(rng.integers(0, 2))]  # type: ignore[index]
+    line = lobes[int(rng.integers(0, 2))]
     inside = [p for p in line if 2 < scene.canvas.index(p)[0, 0] < scene.canvas.shape[0] - 3]
     if not inside:
         return []
     size = int(np.clip(round(np.exp(rng.normal(3.15, 0.28))), 12, 45))
-    outward = np.array(
-        [np.sign(line[0][0] - np.mean([v[0][0] for v in lobes])) * (0.25 * size), -0.1 * size, 0]
-    )  # type: ignore
+    outward = np.array([np.sign(line[0][0] - np.mean([v[0][0] for v in lobes])) * (0.25 * size), -0.1 * size, 0])
     centre = np.asarray(inside[len(inside) // 2]) + outward
-    box, occupancy = solid(
-        scene.canvas, centre, 0.7 * size, lump(rng, (size / 2, size * 0.43, size * 0.46), 0.05)
-    )
+    box, occupancy = solid(scene.canvas, centre, 0.7 * size, lump(rng, (size / 2, size * 0.43, size * 0.46), 0.05))
     occupancy = occupancy * ~scene.canvas.mask(("trachea", "spine"), box)
     scene.canvas.paint(box, occupancy, float(rng.choice([8.0, 30.0])))
     rim = np.clip(1 - np.abs(2 * occupancy - 1), 0, 1)
@@ -139,23 +132,22 @@ def thyroid_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
 
 
 def hepatic_cyst(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A round lake of water density in the right liver."""
     if scene.plan is None:
         return []
-    plan, canvas = scene.plan, scene.canvas
+    canvas = scene.canvas
     size = int(np.clip(round(np.exp(rng.normal(3.2, 0.45))), 12, 80))
-    centre = _liver_point(scene, rng, size)
+    centre = _liver_point(scene, scene.plan, rng, size)
     if centre is None:
         return []
     box, occupancy = solid(canvas, centre, 0.6 * size, lump(rng, (size / 2,) * 3, 0.02))
     occupancy = occupancy * (canvas.mask(("upper_abdomen",), box))
     canvas.paint(box, occupancy, float(rng.normal(5, 4)))
-    _ = plan
     return mark(scene, "hepatic_cyst", box, occupancy, ("upper_abdomen",), size_mm=(float(size),))
 
 
-def _liver_point(scene: Scene, rng: np.random.Generator, size: int) -> Array | None:
+def _liver_point(scene: Scene, plan: BodyPlan, rng: np.random.Generator, size: int) -> Array | None:
     """A point well inside the right liver that is in the picture."""
-    assert scene.plan is not None
     low = scene.canvas.origin[2] + 0.35 * size
     for _ in range(12):
         body = np.array(
@@ -163,36 +155,31 @@ def _liver_point(scene: Scene, rng: np.random.Generator, size: int) -> Array | N
                 [
                     rng.uniform(-100, -15),
                     rng.uniform(-55, 50),
-                    scene.plan.dome - rng.uniform(0.55 * size + 9, 88),
+                    plan.dome - rng.uniform(0.55 * size + 9, 88),
                 ]
             ]
         )
-        world = scene.plan.to_world(body)[0]
+        world = plan.to_world(body)[0]
         hu = scene.canvas.index(world)[0]
         at = tuple(np.clip(np.rint(hu).astype(int), 0, np.array(scene.canvas.shape) - 1))
         near = abs(scene.canvas.hu[at] - scene.blood.liver) < 20
-        if (
-            world[2] > low
-            and near
-            and scene.canvas.names.get(int(scene.canvas.labels[at])) == "upper_abdomen"
-        ):
+        if world[2] > low and near and scene.canvas.names.get(int(scene.canvas.labels[at])) == "upper_abdomen":
             return world
     return None
 
 
 def adrenal_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """An oval nodule above a kidney; half of them of fat-rich density, as adenomas are."""
     side = "left" if rng.random() < 0.6 else "right"
     centre = scene.canvas.landmarks.get(f"adrenal_{side}")
-    if centre is None or scene.canvas.index(centre)[0, 0] < 1.5:  # type: ignore[arg-type]
+    if centre is None or scene.canvas.index(centre)[0, 0] < 1.5:
         return []
     size = int(np.clip(round(np.exp(rng.normal(3.15, 0.28))), 14, 48))
     box, occupancy = solid(
         scene.canvas, np.asarray(centre), 0.65 * size, lump(rng, (size / 2, size * 0.44, size * 0.46), 0.05)
     )
     # a plane of fat sets it apart from liver, kidney and crus
-    pocket, halo = solid(
-        scene.canvas, np.asarray(centre), 0.65 * size + 5.0, lump(rng, (size / 2 + 4.5,) * 3, 0.03)
-    )
+    pocket, halo = solid(scene.canvas, np.asarray(centre), 0.65 * size + 5.0, lump(rng, (size / 2 + 4.5,) * 3, 0.03))
     keep = ~scene.canvas.mask(("spine", "aorta", *scene.lobes), pocket)
     scene.canvas.paint(pocket, halo * keep, -98.0)
     keep = ~scene.canvas.mask(("spine", "aorta", *scene.lobes), box)

@@ -10,6 +10,7 @@ Two ways of drawing, both anti-aliased so that a thing smaller than a voxel leav
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Canvas:
     origin: tuple[float, float, float]
     names: dict[int, str]
     costal_depth: Array | None = None
-    landmarks: dict[str, object] = field(default_factory=dict)
+    landmarks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -114,7 +115,7 @@ class Canvas:
         z, y, x = (self.axis(i, box) for i in range(3))
         return x[None, None, :], y[None, :, None], z[:, None, None]
 
-    def box(self, centre: Array, half: Array | float) -> Box:
+    def box(self, centre: Array, half: Array | tuple[float, float, float] | float) -> Box:
         """Voxels whose centre lies within ``half`` mm (x, y, z) of ``centre`` (x, y, z), clipped to the grid."""
         half = np.broadcast_to(np.asarray(half, float), (3,))
         out = []
@@ -160,16 +161,14 @@ class Canvas:
         weights, counts = [], []
         for k, line in enumerate(axes):
             span = self.axis(k) if anchored else line
-            count = int(np.ceil((len(span) and span[-1] - span[0] or 0.0) / scale)) + 4
+            count = int(np.ceil(((len(span) and span[-1] - span[0]) or 0.0) / scale)) + 4
             start = (float(span[0]) if len(span) else 0.0) - 1.5 * scale + scale * (rng.random() - 0.5)
             weights.append(spline_matrix(line, start, scale, count))
             counts.append(count)
         controls = rng.standard_normal(counts, dtype=np.float32) * np.float32(2.1)
         return interpolate(controls, *weights)
 
-    def splat(
-        self, points: Array, volume: Array, value: Array | None = None
-    ) -> tuple[Box, Array, Array | None]:
+    def splat(self, points: Array, volume: Array, value: Array | None = None) -> tuple[Box, Array, Array | None]:
         """Drop points on the grid.
 
         Args:
@@ -208,9 +207,7 @@ class Canvas:
         box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
         return box, occupancy[cut], None if mean is None else mean[cut]  # type: ignore[return-value]
 
-    def draw(
-        self, points: Array, volume: Array, value: Array | float, label: int | None = None
-    ) -> tuple[Box, Array]:
+    def draw(self, points: Array, volume: Array, value: Array | float, label: int | None = None) -> tuple[Box, Array]:
         """Splat and blend; where more than half of a voxel is covered it takes ``label``. Returns box, occupancy."""
         value = np.broadcast_to(np.asarray(value, np.float32), (len(points),))
         box, occupancy, mean = self.splat(points, volume, value)
@@ -233,13 +230,7 @@ def resample_line(points: Array, radii: Array, step: float) -> tuple[Array, Arra
         n = max(2, int(np.ceil(np.linalg.norm((p2 - p1)[:3]) / step)))
         t = (np.arange(n) / n)[:, None]
         out.append(
-            0.5
-            * (
-                2 * p1
-                + (p2 - p0) * t
-                + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
-                + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-            )
+            0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
         )
     line = np.vstack([*out, data[-1:]])
     return line[:, :3], np.maximum(line[:, 3], 0.1)
@@ -296,4 +287,4 @@ def tube_points(
 def smoothstep(x: Array | float, low: float, high: float) -> Array:
     """0 below ``low``, 1 above ``high``, smooth between (also for low > high)."""
     t = np.clip((np.asarray(x, np.float32) - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return np.asarray(t * t * (3.0 - 2.0 * t))

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Array, resample_line, tube_points
-from .heart_lesions import coronary_paths
-from .scene import Mark, Scene, lighten, mark, solid
+from ctscribe.phantom.anatomy import BodyPlan
+from ctscribe.phantom.canvas import Array, resample_line, tube_points
+from ctscribe.phantom.heart_lesions import coronary_paths
+from ctscribe.phantom.scene import Mark, Scene, lighten, mark, solid
 
 _KIND = "medical_material"
 
 
 def medical_material(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    makers = {"tracheal_tube": _tracheal_tube, "stent": _stent}
+    """One device, chosen among those the picture has room for."""
+    drawn = scene.available
+    usable = [name for name, region in (("stent", "heart"), ("tracheal_tube", "trachea")) if region in drawn]
     if scene.plan is not None:
-        makers |= {"pacemaker": _pacemaker, "port_catheter": _port, "sternal_wires": _wires}
-    names = sorted(makers)
-    usable = [n for n in names if n != "stent" or "heart" in scene.available]
-    usable = [n for n in usable if n != "tracheal_tube" or "trachea" in scene.available]
+        usable += ["pacemaker", "port_catheter", "sternal_wires"]
     if not usable:
         return []
-    device = str(rng.choice(usable))
-    return makers[device](scene, rng)
+    device = str(rng.choice(sorted(usable)))
+    if scene.plan is None or device in ("stent", "tracheal_tube"):
+        return (_stent if device == "stent" else _tracheal_tube)(scene, rng)
+    make = {"pacemaker": _pacemaker, "port_catheter": _port, "sternal_wires": _wires}[device]
+    return make(scene, scene.plan, rng)
 
 
 def _line(scene: Scene, line: Array, radius: float, hu: float) -> tuple[tuple[slice, slice, slice], Array]:
@@ -35,9 +38,7 @@ def _line(scene: Scene, line: Array, radius: float, hu: float) -> tuple[tuple[sl
 
 def _join(scene: Scene, pieces: list[tuple[tuple[slice, slice, slice], Array]]) -> tuple[tuple, Array]:
     """One box around several pieces."""
-    box = tuple(
-        slice(min(b[k].start for b, _ in pieces), max(b[k].stop for b, _ in pieces)) for k in range(3)
-    )
+    box = tuple(slice(min(b[k].start for b, _ in pieces), max(b[k].stop for b, _ in pieces)) for k in range(3))
     out = np.zeros([s.stop - s.start for s in box], np.float32)
     for part, occupancy in pieces:
         at = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
@@ -45,10 +46,10 @@ def _join(scene: Scene, pieces: list[tuple[tuple[slice, slice, slice], Array]]) 
     return box, out
 
 
-def _skin(scene: Scene, body: Array, depth: float) -> Array:
+def _skin(scene: Scene, plan: BodyPlan, body: Array, depth: float) -> Array:
     """Walk from a body point to the front until the skin, then back by ``depth`` mm."""
     canvas = scene.canvas
-    start = scene.plan.to_world(body[None])[0]  # type: ignore[union-attr]
+    start = plan.to_world(body[None])[0]
     steps = np.arange(0.0, 90.0, 1.5)
     path = start - np.outer(steps, [0, 1, 0])
     inside = canvas.label_at(path) > 0
@@ -56,11 +57,9 @@ def _skin(scene: Scene, body: Array, depth: float) -> Array:
     return path[last] + np.array([0, depth, 0])
 
 
-def _pacemaker(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    plan = scene.plan
-    assert plan is not None
+def _pacemaker(scene: Scene, plan: BodyPlan, rng: np.random.Generator) -> list[Mark]:
     side = 1.0 if rng.random() < 0.85 else -1.0
-    centre = _skin(scene, np.array([side * 72.0, -70.0, 34.0]), 13.0)
+    centre = _skin(scene, plan, np.array([side * 72.0, -70.0, 34.0]), 13.0)
 
     def can(x: Array, y: Array, z: Array) -> Array:
         flat = np.sqrt((x / 24.0) ** 2 + (z / 21.0) ** 2) - 1.0
@@ -89,11 +88,9 @@ def _pacemaker(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     return mark(scene, _KIND, box, occupancy, ("chest_wall",), 0.2, attributes={"device": "pacemaker"})
 
 
-def _port(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    plan = scene.plan
-    assert plan is not None
+def _port(scene: Scene, plan: BodyPlan, rng: np.random.Generator) -> list[Mark]:
     side = -1.0 if rng.random() < 0.75 else 1.0
-    centre = _skin(scene, np.array([side * 68.0, -70.0, 24.0]), 11.0)
+    centre = _skin(scene, plan, np.array([side * 68.0, -70.0, 24.0]), 11.0)
 
     def chamber(x: Array, y: Array, z: Array) -> Array:
         return np.maximum(np.sqrt(x * x + z * z) - 13.0, np.abs(y) - 6.0)
@@ -108,9 +105,7 @@ def _port(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     return mark(scene, _KIND, box, occupancy, ("chest_wall",), 0.2, attributes={"device": "port_catheter"})
 
 
-def _wires(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    plan = scene.plan
-    assert plan is not None
+def _wires(scene: Scene, plan: BodyPlan, rng: np.random.Generator) -> list[Mark]:
     pieces = []
     for z in np.linspace(44, -62, int(rng.integers(5, 7))):
         _, depth, centre = plan.cage(float(z))

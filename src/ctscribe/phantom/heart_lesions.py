@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from .canvas import Array, resample_line, tube_points
-from .scene import Mark, Scene, lighten, lump, mark, pick, solid
+from ctscribe.phantom.canvas import Array, resample_line, tube_points
+from ctscribe.phantom.scene import Mark, Scene, lighten, lump, mark, pick, solid
 
 # Rays from the middle of the heart (x, y, z) that follow the coronary arteries.
 CORONARIES = {
@@ -20,23 +22,24 @@ CORONARIES = {
 }
 
 
-def _labelled(scene: Scene, kind: str, names: tuple[str, ...], region: str, **more: object) -> list[Mark]:
+def _labelled(scene: Scene, kind: str, names: tuple[str, ...], region: str, **more: Any) -> list[Mark]:
     box = scene.bounds(names)
     return mark(scene, kind, box, scene.canvas.mask(names, box).astype(np.float32), (region,), **more)
 
 
 def cardiomegaly(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    return _labelled(
-        scene, "cardiomegaly", ("heart",), "heart", attributes=dict(scene.chosen["cardiomegaly"])
-    )
+    """Drawn with the heart; here only found again."""
+    return _labelled(scene, "cardiomegaly", ("heart",), "heart", attributes=dict(scene.chosen["cardiomegaly"]))
 
 
 def pericardial_effusion(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Drawn with the heart; here only found again."""
     chosen = dict(scene.chosen["pericardial_effusion"])
     return _labelled(scene, "pericardial_effusion", ("pericardium",), "pericardium", attributes=chosen)
 
 
 def aortic_aneurysm(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Drawn with the aorta; here only found again."""
     if scene.plan is None or scene.plan.aneurysm is None:
         return []
     where, diameter = scene.plan.aneurysm
@@ -49,12 +52,11 @@ def aortic_aneurysm(scene: Scene, rng: np.random.Generator) -> list[Mark]:
 
 
 def enlarged_pulmonary_artery(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Drawn with the artery; here only found again."""
     if scene.plan is None:
         return []
     size = (float(round(scene.plan.trunk)),)
-    return _labelled(
-        scene, "enlarged_pulmonary_artery", ("pulmonary_artery",), "pulmonary_artery", size_mm=size
-    )
+    return _labelled(scene, "enlarged_pulmonary_artery", ("pulmonary_artery",), "pulmonary_artery", size_mm=size)
 
 
 def _plaques(
@@ -81,6 +83,7 @@ def _plaques(
 
 
 def arterial_wall_calcification(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Plaques on the wall of the aorta, more of them the more severe."""
     kind = "arterial_wall_calcification"
     severity = pick(rng, kind, "severity")
     count = {
@@ -118,7 +121,7 @@ def arterial_wall_calcification(scene: Scene, rng: np.random.Generator) -> list[
 def coronary_paths(scene: Scene) -> dict[str, Array]:
     """Coronary arteries as lines 2 mm under the surface of the heart region, world mm."""
     if "coronaries" in scene.canvas.landmarks:
-        return scene.canvas.landmarks["coronaries"]  # type: ignore[return-value]
+        return scene.canvas.landmarks["coronaries"]
     canvas = scene.canvas
     box = scene.bounds(("heart",))
     inside = np.argwhere(canvas.labels[box] == canvas.id("heart"))
@@ -141,6 +144,7 @@ def coronary_paths(scene: Scene) -> dict[str, Array]:
 
 
 def coronary_artery_wall_calcification(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Short calcified stretches along the coronary arteries."""
     kind = "coronary_artery_wall_calcification"
     severity = pick(rng, kind, "severity")
     count = {"mild": 2, "moderate": 6, "severe": 14}[severity] + int(rng.integers(0, 3))
@@ -150,11 +154,7 @@ def coronary_artery_wall_calcification(scene: Scene, rng: np.random.Generator) -
     points, volume = [], []
     for _ in range(count):
         path = paths[
-            int(
-                rng.choice(
-                    len(paths), p=[0.55, 0.2, 0.25][: len(paths)] / np.sum([0.55, 0.2, 0.25][: len(paths)])
-                )
-            )
+            int(rng.choice(len(paths), p=[0.55, 0.2, 0.25][: len(paths)] / np.sum([0.55, 0.2, 0.25][: len(paths)])))
         ]
         at = int(rng.integers(0, max(1, int(0.7 * len(path)))))
         length = rng.uniform(4, 10) * (1.5 if severity == "severe" else 1.0)
@@ -177,9 +177,7 @@ def hiatal_hernia(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     severity = pick(rng, kind, "severity")
     if scene.plan is None:
         return []
-    size = {"small": rng.uniform(26, 36), "moderate": rng.uniform(42, 56), "large": rng.uniform(66, 90)}[
-        severity
-    ]
+    size = {"small": rng.uniform(26, 36), "moderate": rng.uniform(42, 56), "large": rng.uniform(66, 90)}[severity]
     canvas, plan = scene.canvas, scene.plan
     r = size / 2.0
     centre = plan.to_world(np.array([[13.0, 22.0 - 0.12 * r, plan.dome - 6.0 + 0.55 * r]]))[0]
@@ -222,7 +220,7 @@ def lymphadenopathy(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     marks: list[Mark] = []
     for k in rng.choice(len(stations), size=min(count, len(stations)), replace=False):
         short = int(np.clip(round(np.exp(rng.normal(2.75, 0.28))), 11, 38))
-        long = int(round(short * rng.uniform(1.1, 1.55)))
+        long = round(short * rng.uniform(1.1, 1.55))
         centre = stations[k] + rng.normal(0, 2.5, 3)
         shape = lump(rng, (long / 2, short / 2, short / 2 * 1.05), 0.05)
         box, occupancy = solid(scene.canvas, centre, 0.7 * long, shape)
@@ -231,7 +229,5 @@ def lymphadenopathy(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         scene.canvas.paint(box, occupancy, 42.0 if scene.blood.myocardium < 60 else 82.0)
         lung = scene.canvas.mask(scene.lobes, box) & (occupancy > 0.5)
         scene.canvas.labels[box][lung] = scene.canvas.id("mediastinum")
-        marks += mark(
-            scene, "lymphadenopathy", box, occupancy, ("mediastinum",), size_mm=(float(long), float(short))
-        )
+        marks += mark(scene, "lymphadenopathy", box, occupancy, ("mediastinum",), size_mm=(float(long), float(short)))
     return marks

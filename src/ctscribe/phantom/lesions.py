@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctscribe.phantom.anatomy import LOBES, BodyPlan
+from ctscribe.phantom.scene import Mark, Painter, Scene, pick
+from ctscribe.phantom.skeleton import VERTEBRA_Z
+
 from . import airway_lesions, bone_lesions, devices, heart_lesions, lung_diffuse, lung_focal, pleura_lesions
-from .anatomy import LOBES, BodyPlan
-from .scene import Mark, Painter, Scene, pick
-from .skeleton import VERTEBRA_Z
 
 # Later ones are painted over earlier ones: fluid and air first, so that the rest finds aerated lung.
 PAINTERS: dict[str, Painter] = {
@@ -59,9 +60,7 @@ INSERTABLE: tuple[str, ...] = (
 _STEPS = ("mild", "moderate", "severe")
 
 
-def plan_disease(
-    kinds: tuple[str, ...], plan: BodyPlan, rng: np.random.Generator
-) -> dict[str, dict[str, str]]:
+def plan_disease(kinds: tuple[str, ...], plan: BodyPlan, rng: np.random.Generator) -> dict[str, dict[str, str]]:
     """Set what changes the anatomy itself; returns the attributes that were decided."""
     chosen: dict[str, dict[str, str]] = {}
     if "cardiomegaly" in kinds:

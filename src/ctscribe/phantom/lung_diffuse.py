@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .canvas import Array, Box, smoothstep, tube_points
-from .scene import Mark, Scene, choose_site, coverage, lighten, lump, mark, pick, point_in, solid, spill
+from ctscribe.phantom.canvas import Array, Box, smoothstep, tube_points
+from ctscribe.phantom.scene import Mark, Scene, choose_site, coverage, lighten, lump, mark, pick, point_in, solid, spill
 
 _SEVERITY = {"mild": 0, "moderate": 1, "severe": 2}
 
@@ -45,6 +45,7 @@ def _blobs(
 
 
 def ground_glass_opacity(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Hazy lung through which vessels stay visible."""
     kind = "ground_glass_opacity"
     distribution = pick(rng, kind, "distribution", (0.25, 0.3, 0.15, 0.3))
     weights = {
@@ -62,9 +63,7 @@ def ground_glass_opacity(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         occupancy = inside * np.clip(0.75 + 0.18 * canvas.noise(rng, box, 35.0), 0.35, 1.0)
     else:
         rim = smoothstep(scene.depth(box), 30.0, 8.0)
-        occupancy = (
-            coverage(canvas.noise(rng, box, 26.0) + 2.2 * rim, inside, rng.uniform(0.15, 0.3), 0.4) * rim
-        )
+        occupancy = coverage(canvas.noise(rng, box, 26.0) + 2.2 * rim, inside, rng.uniform(0.15, 0.3), 0.4) * rim
     level = rng.normal(-560, 35)
     texture = canvas.noise(rng, box, 6.0)
     lighten(canvas, box, occupancy.astype(np.float32) * 0.92, float(level) + 25.0 * texture)
@@ -72,6 +71,7 @@ def ground_glass_opacity(scene: Scene, rng: np.random.Generator) -> list[Mark]:
 
 
 def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Airless lung with air bronchograms: blobs, a segment, a lobe."""
     kind = "consolidation"
     distribution = pick(rng, kind, "distribution", (0.25, 0.3, 0.25, 0.2))
     weights = {
@@ -89,9 +89,7 @@ def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     elif distribution == "segmental":
         occupancy = np.zeros(inside.shape, np.float32)
         for region in leaf:
-            occupancy = np.maximum(
-                occupancy, _wedge(scene, rng, region, box, rng.uniform(0.35, 0.5)) * inside
-            )
+            occupancy = np.maximum(occupancy, _wedge(scene, rng, region, box, rng.uniform(0.35, 0.5)) * inside)
     else:
         ragged = canvas.noise(rng, box, 25.0)
         occupancy = inside * np.clip(0.95 + 0.08 * ragged, 0.5, 1.0)
@@ -123,9 +121,7 @@ def _wedge(scene: Scene, rng: np.random.Generator, region: str, box: Box, angle:
     along = a * x + b * y + c * z
     across = np.sqrt(np.maximum(x * x + y * y + z * z - along * along, 0.0))
     wobble = 1.0 + 0.12 * canvas.noise(rng, box, 22.0)
-    return canvas.occupancy(np.maximum(across - np.tan(angle) * along * wobble, 0.30 * length - along)) * (
-        along > 0
-    )
+    return canvas.occupancy(np.maximum(across - np.tan(angle) * along * wobble, 0.30 * length - along)) * (along > 0)
 
 
 def _hilum(scene: Scene, region: str) -> Array:
@@ -136,13 +132,12 @@ def _hilum(scene: Scene, region: str) -> Array:
     box = scene.bounds((region,))
     index = np.argwhere(scene.canvas.labels[box] == scene.canvas.id(region))
     world = scene.canvas.world(index + [s.start for s in box])
-    everything = scene.canvas.world(np.argwhere(scene.canvas.mask(scene.lobes)[::4, ::4, ::4]) * 4).mean(
-        axis=0
-    )
+    everything = scene.canvas.world(np.argwhere(scene.canvas.mask(scene.lobes)[::4, ::4, ::4]) * 4).mean(axis=0)
     return world[np.argmin(np.linalg.norm(world - everything, axis=1))]
 
 
 def atelectasis(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Plates, a wedge towards the pleura, or a collapsed lobe (drawn with the lungs)."""
     kind = "atelectasis"
     canvas = scene.canvas
     if "collapse" in canvas.landmarks:
@@ -232,6 +227,7 @@ def _add(total: Array, box: Box, piece: tuple[Box, Array]) -> None:
 
 
 def emphysema(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """Holes without walls (centrilobular), rows under the pleura (paraseptal), or large bullae."""
     kind = "emphysema"
     pattern = pick(rng, kind, "pattern", (0.5, 0.25, 0.25))
     severity = pick(rng, kind, "severity")
@@ -249,9 +245,7 @@ def emphysema(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         depth = scene.depth(box)
         band = smoothstep(depth, 20.0 + 5 * step, 12.0 + 5 * step)
         where = inside & (band > 0.5)
-        holes = (
-            coverage(canvas.noise(rng, box, 11.0) + 0.5 * high, where, (0.3, 0.48, 0.66)[step], 0.2) * band
-        )
+        holes = coverage(canvas.noise(rng, box, 11.0) + 0.5 * high, where, (0.3, 0.48, 0.66)[step], 0.2) * band
         walls = np.exp(-(((holes - 0.5) / 0.25) ** 2)) * band * inside
         lighten(canvas, box, (0.22 * walls).astype(np.float32), -200.0)
     else:
@@ -329,9 +323,7 @@ def interlobular_septal_thickening(scene: Scene, rng: np.random.Generator) -> li
     box, inside = _inside(scene, leaf)
     canvas = scene.canvas
     pitch = max(19.0, 4.2 * canvas.soft)
-    area = coverage(
-        canvas.noise(rng, box, 45.0) - 1.2 * _low_high(scene, box), inside, (0.25, 0.45, 0.75)[step], 0.3
-    )
+    area = coverage(canvas.noise(rng, box, 45.0) - 1.2 * _low_high(scene, box), inside, (0.25, 0.45, 0.75)[step], 0.3)
     index = np.argwhere(area > 0.15)
     if not len(index):
         return []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Array, Box, tube_points
-from .scene import Mark, Scene, lighten, lump, mark, pick, point_in, solid, spill
+from ctscribe.phantom.canvas import Array, Box, tube_points
+from ctscribe.phantom.scene import Mark, Scene, lighten, lump, mark, pick, point_in, solid, spill
 
 
 def _spicules(scene: Scene, rng: np.random.Generator, centre: Array, radius: float) -> None:
@@ -28,9 +28,7 @@ def lung_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     """Diameters follow LUNA16: log-normal, median 7 mm, drawn from 5 to 30 mm."""
     number = pick(rng, "lung_nodule", "number", (0.62, 0.38))
     density = pick(rng, "lung_nodule", "density", (0.62, 0.16, 0.22))
-    margin = pick(
-        rng, "lung_nodule", "margin", (0.5, 0.25, 0.25) if density == "solid" else (0.7, 0.15, 0.15)
-    )
+    margin = pick(rng, "lung_nodule", "margin", (0.5, 0.25, 0.25) if density == "solid" else (0.7, 0.15, 0.15))
     count = 1 if number == "single" else int(rng.integers(2, 6))
     marks: list[Mark] = []
     taken: list[Array] = []
@@ -72,8 +70,9 @@ def _one_nodule(
 
 
 def mass(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A solid lesion of more than 30 mm."""
     size = int(np.clip(round(np.exp(rng.normal(3.85, 0.3))), 31, 100))
-    short = int(round(size * rng.uniform(0.68, 0.95)))
+    short = round(size * rng.uniform(0.68, 0.95))
     margin = pick(rng, "mass", "margin", (0.25, 0.4, 0.35))
     lobe = str(rng.choice(scene.lobes))
     centre = point_in(scene, rng, lobe, (0.22 * size, 1e9))
@@ -107,6 +106,7 @@ def _lung_soft(scene: Scene, box: Box) -> Array:
 
 
 def calcified_granuloma(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A small dense round lesion."""
     number = pick(rng, "calcified_granuloma", "number", (0.65, 0.35))
     marks: list[Mark] = []
     for _ in range(1 if number == "single" else int(rng.integers(2, 5))):
@@ -124,6 +124,7 @@ def calcified_granuloma(scene: Scene, rng: np.random.Generator) -> list[Mark]:
 
 
 def cavity(scene: Scene, rng: np.random.Generator) -> list[Mark]:
+    """A shell with air in it, sometimes with a fluid level."""
     wall = pick(rng, "cavity", "wall")
     size = int(np.clip(round(np.exp(rng.normal(3.55, 0.35))), 18, 90))
     prefer = [2.0 if "upper" in lobe else 1.0 for lobe in scene.lobes]
@@ -143,6 +144,4 @@ def cavity(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         y = canvas.axis(1, hole_box)[None, :, None] - centre[1]
         fluid = hole * lung * np.clip(0.5 + (y - 0.14 * size) / canvas.spacing[1], 0, 1)
         canvas.paint(hole_box, fluid.astype(np.float32), 15.0)
-    return mark(
-        scene, "cavity", box, occupancy * lung, (lobe,), attributes={"wall": wall}, size_mm=(float(size),)
-    )
+    return mark(scene, "cavity", box, occupancy * lung, (lobe,), attributes={"wall": wall}, size_mm=(float(size),))

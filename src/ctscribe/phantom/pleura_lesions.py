@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Array, Box, smoothstep
-from .scene import Mark, Scene, lighten, mark, pick, side_lobes, spill
+from ctscribe.phantom.canvas import Array, Box, smoothstep
+from ctscribe.phantom.scene import Mark, Scene, lighten, mark, pick, side_lobes, spill
 
 
 def _sides(rng: np.random.Generator, both: float) -> tuple[str, ...]:
@@ -56,12 +56,7 @@ def pleural_effusion(scene: Scene, rng: np.random.Generator) -> list[Mark]:
             continue
         depth = np.clip(scene.depth(box), 0, 80)
         # mm of fluid level: depth of the supine lung is about 170 mm, its height about 230 mm
-        order = (
-            170.0 * back
-            - 60.0 * height
-            + 26.0 * np.exp(-depth / 9.0)
-            + 2.0 * scene.canvas.noise(rng, box, 30.0)
-        )
+        order = 170.0 * back - 60.0 * height + 26.0 * np.exp(-depth / 9.0) + 2.0 * scene.canvas.noise(rng, box, 30.0)
         occupancy = _take(scene, box, order, inside, rng.uniform(low, high), scene.canvas.soft)
         squeezed = _take(
             scene, box, order, inside, min(0.95, 1.25 * float((occupancy > 0.5).sum() / inside.sum())), 25.0

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import ontology
-from ..errors import UsageError
+from ctscribe import ontology
+from ctscribe.errors import UsageError
 
 # Common ones follow the hand labels of CT-RATE in order, lowered so that about four kinds meet in a study;
 # rare ones are lifted to 6 % so that a few thousand studies teach them. `lung_opacity` is only ever implied.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .canvas import Array, Canvas, smoothstep
+from ctscribe.phantom.canvas import Array, Canvas, smoothstep
 
 _KERNELS = {"soft": 0.95, "medium": 0.6, "sharp": 0.35}
 
@@ -52,6 +52,7 @@ class Scanner:
 
 
 def sample_scanner(rng: np.random.Generator, prior: ScannerPrior) -> Scanner:
+    """Draw a machine setting."""
     return Scanner(
         thickness=float(rng.choice(prior.thickness)),
         kernel=str(rng.choice(prior.kernels)),
@@ -68,9 +69,7 @@ def sample_scanner(rng: np.random.Generator, prior: ScannerPrior) -> Scanner:
     )
 
 
-def scan(
-    canvas: Canvas, scanner: Scanner, rng: np.random.Generator, metal: list[tuple[float, float, float]]
-) -> Array:
+def scan(canvas: Canvas, scanner: Scanner, rng: np.random.Generator, metal: list[tuple[float, float, float]]) -> Array:
     """Canvas -> int16 Hounsfield units (z, y, x), -1024..3071."""
     hu = canvas.hu
     if scanner.motion > 0:
@@ -98,14 +97,10 @@ def _blur(hu: Array, spacing: tuple[float, float, float], scanner: Scanner) -> A
         hu = gaussian_filter1d(hu, extra, axis=0, truncate=2.5)
     sigma = _KERNELS[scanner.kernel] / spacing[2]
     if sigma > 0.28:
-        hu = gaussian_filter1d(
-            gaussian_filter1d(hu, sigma, axis=1, truncate=2.5), sigma, axis=2, truncate=2.5
-        )
+        hu = gaussian_filter1d(gaussian_filter1d(hu, sigma, axis=1, truncate=2.5), sigma, axis=2, truncate=2.5)
     if scanner.kernel == "sharp":
         width = max(0.8 / spacing[2], 0.4)
-        smooth = gaussian_filter1d(
-            gaussian_filter1d(hu, width, axis=1, truncate=2.5), width, axis=2, truncate=2.5
-        )
+        smooth = gaussian_filter1d(gaussian_filter1d(hu, width, axis=1, truncate=2.5), width, axis=2, truncate=2.5)
         hu = hu + 0.45 * (hu - smooth)
     return hu
 
@@ -125,9 +120,7 @@ def noise(
     white = rng.standard_normal(shape, dtype=np.float32)
     sigma = 0.6 * grain / spacing[2]
     if sigma > 0.3:
-        white = gaussian_filter1d(
-            gaussian_filter1d(white, sigma, axis=1, truncate=2.5), sigma, axis=2, truncate=2.5
-        )
+        white = gaussian_filter1d(gaussian_filter1d(white, sigma, axis=1, truncate=2.5), sigma, axis=2, truncate=2.5)
         white /= max(float(white[shape[0] // 2].std()), 1e-6)
     along = max(scanner.thickness / spacing[0] / 2.355, 0.0)
     if along > 0.5:
@@ -152,9 +145,7 @@ def _move(hu: Array, canvas: Canvas, amount: float, rng: np.random.Generator) ->
     hu[start:stop] = 0.6 * part + 0.4 * ghost
 
 
-def _metal(
-    hu: Array, canvas: Canvas, metal: list[tuple[float, float, float]], rng: np.random.Generator
-) -> None:
+def _metal(hu: Array, canvas: Canvas, metal: list[tuple[float, float, float]], rng: np.random.Generator) -> None:
     """Bright and dark rays from dense metal, in its slices."""
     for point in metal:
         strength = float(rng.uniform(0.4, 1.0))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import grey_dilation
 
-from .. import ontology
-from .anatomy import LOBES, Blood, BodyPlan
-from .canvas import Array, Box, Canvas, smoothstep
-from .trees import Branch
+from ctscribe import ontology
+from ctscribe.phantom.anatomy import LOBES, Blood, BodyPlan
+from ctscribe.phantom.canvas import Array, Box, Canvas, smoothstep
+from ctscribe.phantom.trees import Branch
 
 BoxIndex = tuple[tuple[int, int, int], tuple[int, int, int]]
 
@@ -91,9 +92,7 @@ class Scene:
 Painter = Callable[[Scene, np.random.Generator], list[Mark]]
 
 
-def pick(
-    rng: np.random.Generator, kind: str, attribute: str, weights: tuple[float, ...] | None = None
-) -> str:
+def pick(rng: np.random.Generator, kind: str, attribute: str, weights: tuple[float, ...] | None = None) -> str:
     """Draw one allowed value of an attribute."""
     values = ontology.findings()[kind].attributes[attribute]
     p = None if weights is None else np.asarray(weights) / np.sum(weights)
@@ -101,6 +100,7 @@ def pick(
 
 
 def side_lobes(scene: Scene, side: str) -> tuple[str, ...]:
+    """Lobes of one side, "right" or "left"."""
     return tuple(r for r in scene.lobes if r.startswith(side))
 
 
@@ -138,9 +138,7 @@ def point_in(
     """A random world point in a region, at a depth below the chest wall; None when there is none."""
     canvas = scene.canvas
     box = scene.bounds((region,))
-    inside = (canvas.labels[box] == canvas.id(region)) & (
-        canvas.hu[box] < -450.0
-    )  # aerated: a lesion must show
+    inside = (canvas.labels[box] == canvas.id(region)) & (canvas.hu[box] < -450.0)  # aerated: a lesion must show
     if canvas.costal_depth is not None:
         d = scene.depth(box)
         inside &= (d > depth[0]) & (d < depth[1])
@@ -196,9 +194,7 @@ def spill(scene: Scene, box: Box, occupancy: Array, hu: Array | float) -> None:
     wide = grey_dilation(occupancy, size=(3, 3, 3))
     view = canvas.hu[box]
     edge = ~canvas.mask(scene.lobes, box) & (view < -115.0) & (canvas.labels[box] > 0)
-    edge &= ~canvas.mask(
-        ("trachea", "right_main_bronchus", "left_main_bronchus", "upper_abdomen", "diaphragm"), box
-    )
+    edge &= ~canvas.mask(("trachea", "right_main_bronchus", "left_main_bronchus", "upper_abdomen", "diaphragm"), box)
     lighten(canvas, box, edge * wide, hu)
 
 
@@ -227,7 +223,7 @@ def mark(
     occupancy: Array,
     regions: tuple[str, ...],
     threshold: float = 0.35,
-    **more: object,
+    **more: Any,
 ) -> list[Mark]:
     """A one-element list, or none when nothing is left inside the picture."""
     mask = occupancy > threshold
@@ -235,7 +231,7 @@ def mark(
         mask = occupancy > 0.5 * float(occupancy.max(initial=0.0)) if occupancy.size else mask
         if not mask.any() or float(occupancy.max()) < 0.05:
             return []
-    return [Mark(kind, box, mask, regions, **more)]  # type: ignore[arg-type]
+    return [Mark(kind, box, mask, regions, **more)]
 
 
 def region_of(scene: Scene, point: Array, allowed: tuple[str, ...]) -> str | None:

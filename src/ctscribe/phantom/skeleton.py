@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .anatomy import REGION_NAMES, BodyPlan
-from .canvas import Array, Canvas, resample_line, smoothstep, tube_points
+from ctscribe.phantom.anatomy import REGION_NAMES, BodyPlan
+from ctscribe.phantom.canvas import Array, Canvas, resample_line, smoothstep, tube_points
 
 _ID = {name: key for key, name in REGION_NAMES.items()}
 VERTEBRAE = tuple(f"T{k}" for k in range(1, 13)) + ("L1", "L2")
@@ -60,12 +60,10 @@ def _ribs(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> None:
 
 def _cartilage(canvas: Canvas, plan: BodyPlan, start: Array, side: int, number: int) -> None:
     z_end = 46.0 - 17.5 * (number - 1)
-    half, depth, centre = plan.cage(z_end)
+    _, depth, centre = plan.cage(z_end)
     stop = np.array([side * 15.0, float(centre - depth) - 5.0, z_end])
     middle = 0.5 * (start + stop) + np.array([side * 6.0, -4.0, -6.0])
-    line, r = resample_line(
-        plan.to_world(np.array([start, middle, stop])), np.full(3, 5.0), 0.6 * canvas.soft
-    )
+    line, r = resample_line(plan.to_world(np.array([start, middle, stop])), np.full(3, 5.0), 0.6 * canvas.soft)
     points, volume, rho = tube_points(line, r, max(0.8, 0.6 * canvas.soft), 0.75)
     calcified = 90.0 + 2.0 * max(plan.age - 40, 0)
     canvas.draw(points, volume, np.where(rho > 0.8, 90.0 + calcified, 90.0), _ID["chest_wall"])
@@ -101,9 +99,7 @@ def _sternum(canvas: Canvas, plan: BodyPlan) -> None:
     _, depth, centre = plan.cage(z)
     y = centre - depth - 8.0
     x = np.linspace(-1, 1, 5)
-    corners = np.stack(
-        [width[:, None] * x, np.repeat(y[:, None], 5, 1), np.repeat(z[:, None], 5, 1)], axis=-1
-    )
+    corners = np.stack([width[:, None] * x, np.repeat(y[:, None], 5, 1), np.repeat(z[:, None], 5, 1)], axis=-1)
     _sheet(canvas, plan, corners, 10.0, 480.0 + 0.6 * plan.bone, plan.bone * 0.8, "chest_wall")
     canvas.landmarks["sternum"] = plan.to_world(np.stack([np.zeros(6), y, z], axis=-1))
 
@@ -113,7 +109,7 @@ def _shoulders(canvas: Canvas, plan: BodyPlan) -> None:
         height = np.array([92.0, 70.0, 40.0, 5.0, -18.0])
         inner, outer = np.array([0.62, 0.6, 0.62, 0.72, 0.9]), np.array([1.5, 1.4, 1.2, 1.05, 1.0])
         rows = [
-            plan.cage_point(side * np.linspace(a, b, 4), np.full(4, z), 21.0 + 6.0 * smoothstep(z, 0.0, 90.0))
+            plan.cage_point(side * np.linspace(a, b, 4), np.full(4, z), 21.0 + 6.0 * float(smoothstep(z, 0.0, 90.0)))
             for a, b, z in zip(inner, outer, height, strict=True)
         ]
         _sheet(canvas, plan, np.stack(rows), 4.5, 600.0 + plan.bone, 320.0, "chest_wall")

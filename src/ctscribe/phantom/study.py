@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
-from .. import ontology
-from ..errors import UsageError
-from ..report import Evidence, Finding
-from ..tensors import Affine, Volume
-from .anatomy import LOBES, REGION_NAMES, Blood, BodyPlan, sample_plan
-from .body import draw_organs
-from .canvas import DEMO_GRID, Array, Box, Canvas, GridSpec
-from .lesions import INSERTABLE, paint, plan_disease
-from .prior import LesionPrior, sample_negatives
-from .scanner import Scanner, ScannerPrior, sample_scanner, scan
-from .scene import BoxIndex, Lesion, Mark, Scene
-from .skeleton import draw_skeleton
-from .trees import draw_airway, draw_great_vessels, draw_lung_trees, draw_tubes, lung_trees
+from ctscribe import ontology
+from ctscribe.errors import UsageError
+from ctscribe.phantom.anatomy import LOBES, REGION_NAMES, Blood, BodyPlan, sample_plan
+from ctscribe.phantom.body import draw_organs
+from ctscribe.phantom.canvas import DEMO_GRID, Array, Box, Canvas, GridSpec
+from ctscribe.phantom.lesions import INSERTABLE, paint, plan_disease
+from ctscribe.phantom.prior import LesionPrior, sample_negatives
+from ctscribe.phantom.scanner import Scanner, ScannerPrior, sample_scanner, scan
+from ctscribe.phantom.scene import BoxIndex, Lesion, Mark, Scene
+from ctscribe.phantom.skeleton import draw_skeleton
+from ctscribe.phantom.trees import draw_airway, draw_great_vessels, draw_lung_trees, draw_tubes, lung_trees
+from ctscribe.report import Evidence, Finding
+from ctscribe.tensors import Affine, Volume
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class PhantomStudy:
 
     def report(self, language: ontology.Language = "en", seed: int = 0) -> Any:
         """Sentences of the reference report in ``language``, rendered from `findings`."""
-        from ..report.render import render_findings
+        from ctscribe.report.render import render_findings
 
         return render_findings(self.findings, language, seed)
 
@@ -188,18 +188,14 @@ def insert(
 
 def _real_canvas(volume: Volume, regions: Array, names: dict[int, str]) -> Canvas:
     if regions.shape != volume.shape:
-        raise UsageError(
-            "regions and volume differ in shape", expected=str(volume.shape), got=str(regions.shape)
-        )
+        raise UsageError("regions and volume differ in shape", expected=str(volume.shape), got=str(regions.shape))
     if not volume.affine.is_canonical:
         raise UsageError("lesions are inserted into canonical volumes only", expected="LPS+ axes without rotation",
                          hint="resample or reorient the volume first")  # fmt: skip
     known = ontology.regions()
     wrong = sorted(set(names.values()) - set(known))
     if wrong:
-        raise UsageError(
-            f"unknown region names: {', '.join(wrong)}", expected="ids of ctscribe.ontology.regions()"
-        )
+        raise UsageError(f"unknown region names: {', '.join(wrong)}", expected="ids of ctscribe.ontology.regions()")
     lungs = [k for k, v in names.items() if v in LOBES or v in ("right_lung", "left_lung")]
     mask = np.isin(regions, lungs)
     if not mask.any():
@@ -221,9 +217,7 @@ def _matching_noise(before: Array, canvas: Canvas, rng: np.random.Generator) -> 
     soft = (before > 0) & (before < 90)
     level = 1.4826 * float(np.median(np.abs(fine[soft]))) if soft.any() else 8.0
     changed = np.abs(canvas.hu - before) > 40.0
-    white = gaussian_filter1d(
-        gaussian_filter1d(rng.standard_normal(before.shape, dtype=np.float32), 0.6, 1), 0.6, 2
-    )
+    white = gaussian_filter1d(gaussian_filter1d(rng.standard_normal(before.shape, dtype=np.float32), 0.6, 1), 0.6, 2)
     return changed * white * np.float32(level / max(float(white.std()), 1e-6))
 
 
@@ -269,7 +263,7 @@ def _lesion(m: Mark, label: int, affine: Affine) -> tuple[Lesion, LesionMask]:
         m.kind, label, _ordered(m.regions), m.size_mm, tuple(sorted(m.attributes.items())),
         tuple(float(v) for v in centre), box,  # type: ignore[arg-type]
     )  # fmt: skip
-    return lesion, LesionMask(box, mask)  # type: ignore[arg-type]
+    return lesion, LesionMask(box, mask)
 
 
 def _ordered(regions: Any) -> tuple[str, ...]:
@@ -295,7 +289,7 @@ def _finding(kind: str, lesions: list[Lesion], affine: Affine) -> Finding:
 def _corners(box: BoxIndex, affine: Affine) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     corners = affine.to_world(np.array([np.array(box[0]) - 0.5, np.array(box[1]) - 0.5]))
     low, high = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    return tuple(low), tuple(high)  # type: ignore[return-value]
+    return tuple(low), tuple(high)
 
 
 __all__ = ["LesionMask", "PhantomStudy", "Scanner", "generate", "insert"]

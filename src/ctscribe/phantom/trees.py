@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import LOBES, REGION_NAMES, BodyPlan
-from .canvas import Array, Canvas, resample_line, tube_points
+from ctscribe.phantom.anatomy import LOBES, REGION_NAMES, BodyPlan
+from ctscribe.phantom.canvas import Array, Canvas, resample_line, tube_points
 
 _ID = {name: key for key, name in REGION_NAMES.items()}
 
@@ -129,9 +129,7 @@ def draw_great_vessels(canvas: Canvas, plan: BodyPlan) -> None:
 
 def draw_tubes(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> None:
     """Oesophagus, thyroid, adrenals and small normal nodes."""
-    gullet = np.array(
-        [(4, 22, 150), (5, 25, 100), (4, 29, 40), (5, 31, 0), (9, 29, -50), (15, 22, -100)], float
-    )
+    gullet = np.array([(4, 22, 150), (5, 25, 100), (4, 29, 40), (5, 31, 0), (9, 29, -50), (15, 22, -100)], float)
     tail = np.array([(20, 14, plan.dome - 28), (34, 0, plan.dome - 38)])
     line = plan.to_world(np.vstack([gullet, tail]))
     radii = np.full(len(line), 6.5)
@@ -168,7 +166,7 @@ def draw_airway(canvas: Canvas, plan: BodyPlan) -> None:
             r = r * (1.0 - (1.0 - plan.stenosis[name]) * np.exp(-(((along - 0.55) / 0.16) ** 2)))
         drawn.append((name, line, r))
         canvas.landmarks[name] = line
-    for name, line, r in drawn:
+    for _, line, r in drawn:
         points, volume, _ = tube_points(line, r + 1.6, max(0.7, 0.5 * canvas.soft))
         canvas.draw(points, volume * 1.06, 25.0)
     for name, line, r in drawn:

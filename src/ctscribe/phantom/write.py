@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .study import PhantomStudy
+from ctscribe.phantom.study import PhantomStudy
 
 _MANUFACTURER = "ctscribe"
 _KERNELS = {"soft": "B30f", "medium": "B50f", "sharp": "B70f"}
