@@ -1,9 +1,12 @@
 """Does the bundled checkpoint beat saying nothing, on synthetic studies it has never seen?
 
+    python benchmarks/heldout.py [--n 200] [--checkpoint FOLDER] [--language en] [--out DIR]
     python benchmarks/heldout.py PREDICTIONS.jsonl REFERENCES.jsonl [--shuffled SHUFFLED.jsonl] [--out DIR]
 
-REFERENCES hold the truth of held-out phantoms (seeds that no training run used), PREDICTIONS the reports written from
-them, SHUFFLED the reports the same model writes when every study is given another study's scan. Prints each claim with
+The first form draws held-out phantoms (seeds that no training run used), segments and places them as inference does,
+lets the checkpoint write about them and scores the text; the second scores files that exist. REFERENCES hold the truth
+of the studies, PREDICTIONS the reports written from them, SHUFFLED the reports the same model writes when every study
+is given another study's scan. Prints each claim with
 its number and interval, and exits with 1 when one is not met. Everything here is synthetic: nothing follows for
 patients.
 """
@@ -11,14 +14,21 @@ patients.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctscribe.evaluation import Scorecard, evaluate
 from ctscribe.evaluation.scorecard import interval, shown
 from ctscribe.evaluation.writer import write_scorecard
+from ctscribe.report import Finding
 
+HELDOUT_SEED = 800_000
+"""First seed of the held-out phantoms; the same number as `ctscribe.training.course.HELDOUT_SEED`."""
+
+BATCH = 8
 NEEDED_CRG = 0.55
 NEEDED_MACRO_F1 = 0.55
 NEEDED_DISTINCT = 0.80
@@ -80,15 +90,66 @@ def _at_chance(shuffled: Scorecard) -> Claim:
     return Claim("reports from other studies' scans are at chance", measured, f"p > {CHANCE_P}", control.p > CHANCE_P)
 
 
+def write_about(seeds: range, checkpoint: Path | None, language: str, out: Path) -> tuple[Path, Path, Path]:
+    """Predictions, references and shuffled predictions (each study's report written from the next study's scan)."""
+    import torch
+    from rich.progress import track
+
+    from ctscribe.checkpoint import load
+    from ctscribe.data.batch import Collate
+    from ctscribe.model import decide
+    from ctscribe.report.codec import to_plain
+    from ctscribe.report.render import render_text
+    from ctscribe.training.phantoms import PhantomPlan, phantom_id, phantom_sample
+
+    loaded, plan, collate = load(checkpoint), PhantomPlan(len(seeds), seeds.start), Collate(None)
+    texts, truths = [], []
+    for first in track(range(0, len(seeds), BATCH), "writing", transient=True):
+        samples = [phantom_sample(seed, plan)[0] for seed in seeds[first : first + BATCH]]
+        batch = collate(samples)
+        with torch.no_grad():
+            visual, scene = loaded.model.see(batch.volume, batch.regions)
+            facts = decide(scene.findings, loaded.thresholds)
+            texts += loaded.model.language.write(facts, [language] * len(samples), visual, scene)
+        truths += [sample.findings for sample in samples]
+    ids = [phantom_id(seed) for seed in seeds]
+    out.mkdir(parents=True, exist_ok=True)
+    predictions = [{"id": i, "text": t, "language": language} for i, t in zip(ids, texts, strict=True)]
+    shuffled = [{**p, "text": t} for p, t in zip(predictions, texts[1:] + texts[:1], strict=True)]
+    references = [
+        {**p, "text": render_text(f, language, seed=n), "findings": to_plain(f, tuple[Finding, ...])}
+        for n, (p, f) in enumerate(zip(predictions, truths, strict=True))
+    ]
+    return tuple(
+        _write(out / f"{name}.jsonl", rows)
+        for name, rows in (("predictions", predictions), ("references", references), ("shuffled", shuffled))
+    )
+
+
+def _write(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 def main() -> int:
     """Score and print; 0 when every claim is met."""
     parser = argparse.ArgumentParser(description="Score reports of held-out synthetic studies.")
-    parser.add_argument("predictions", type=Path)
-    parser.add_argument("references", type=Path)
+    parser.add_argument("predictions", type=Path, nargs="?")
+    parser.add_argument("references", type=Path, nargs="?")
     parser.add_argument("--shuffled", type=Path)
-    parser.add_argument("--out", type=Path, help="write the whole scorecard here")
+    parser.add_argument("--n", type=int, default=200, help="held-out phantoms to write about")
+    parser.add_argument("--checkpoint", type=Path, help="model folder; the bundled one by default")
+    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    parser.add_argument("--out", type=Path, help="write the reports and the whole scorecard here")
     parser.add_argument("--permutations", type=int, default=200)
     options = parser.parse_args()
+    if (options.predictions is None) != (options.references is None):
+        parser.error("give both PREDICTIONS and REFERENCES, or neither")
+    if options.predictions is None:
+        place = options.out or Path(tempfile.mkdtemp(prefix="ctscribe-heldout-"))
+        seeds = range(HELDOUT_SEED, HELDOUT_SEED + options.n)
+        written = write_about(seeds, options.checkpoint, options.language, place)
+        options.predictions, options.references, options.shuffled = written
 
     def score(path: Path) -> Scorecard:
         # Predictions should carry text alone: the text is what a reader gets, so findings are read back from it.

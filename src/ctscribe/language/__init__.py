@@ -1,0 +1,1 @@
+"""Scene and facts -> the words of a report."""

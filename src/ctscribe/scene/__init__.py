@@ -1,0 +1,1 @@
+"""Tokens and masks -> regions, slots, graph and detected findings."""

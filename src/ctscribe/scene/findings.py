@@ -30,7 +30,7 @@ class FindingHeads(nn.Module):
         kinds = len(ontology.findings())
         self.attributes = attribute_table()
         last = nn.Linear(dim, kinds)
-        nn.init.constant_(last.bias, -5.0)  # lesions are rare: start by voting for none
+        nn.init.constant_(last.bias, -3.0)  # lesions are rare: start by voting for none
         self.vote = nn.Sequential(MLP(dim, 2 * dim, dim), nn.LayerNorm(dim), last)
         self.region_vote = MLP(dim, 2 * dim, kinds)
         self.global_vote = MLP(2 * dim, 2 * dim, kinds)

@@ -28,6 +28,7 @@ from ctscribe.data.store import StudyStore
 from ctscribe.errors import ConfigError
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel, ModelConfig
+from ctscribe.phantom import GridSpec
 from ctscribe.training.loop import train
 from ctscribe.training.losses import standard_losses
 from ctscribe.training.order import BatchSource, ordered_batches
@@ -110,7 +111,12 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
 
 def open_studies(config: CourseConfig, store: Path, first_seed: int, count: int) -> StudyStore:
     """The phantoms of a seed range, drawn if they are not there yet."""
-    return fill_store(PhantomPlan(count, first_seed), store, processes=config.data.processes)
+    grid, fine = config.model.grid, config.model.encoder.tubelets.fine
+    t, h, w = (n // size for n, size in zip(grid.shape, fine, strict=True))
+    plan = PhantomPlan(
+        count, first_seed, GridSpec(grid.shape, grid.spacing), region_grid=(t, h, w), token_grid=(t, h, w)
+    )
+    return fill_store(plan, store, processes=config.data.processes)
 
 
 def tokenizer_of(config: CourseConfig, folder: Path) -> ReportTokenizer:

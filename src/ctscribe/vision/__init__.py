@@ -1,0 +1,1 @@
+"""Volume -> tokens at three scales."""

@@ -26,10 +26,12 @@ class ConsistencyLoss:
         self.temperature = temperature
 
     def __call__(self, outputs: Any, batch: Any) -> LossValue:
-        vectors = F.normalize(outputs.scale_embeddings.float(), dim=-1)
+        vectors = outputs.scale_embeddings.float()
         studies = vectors.shape[0]
         if studies < 2:
             return LossValue.nothing(vectors)
+        # What all scans share is most of every vector; without taking it out the loss starts, and stays, at chance.
+        vectors = F.normalize(vectors - vectors.mean(0, keepdim=True), dim=-1)
         own = torch.arange(studies, device=vectors.device)
         costs = []
         for one, other in combinations(vectors.unbind(1), 2):
