@@ -99,8 +99,9 @@ def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     lighten(canvas, box, occupancy, 30.0 + 12.0 * texture)
     spill(scene, box, occupancy, 20.0)
     # air bronchograms: the lumens stay black
-    air = (before < -925.0) & (scene.canvas.hu[box] > -600.0) & inside
-    bronchi = smoothstep(-before, 905.0, 960.0) * air
+    lung = float(np.median(before[inside][::7]))  # an aerated lung may itself be near -950
+    air = (before < lung - 65.0) & (scene.canvas.hu[box] > -600.0) & inside
+    bronchi = smoothstep(-before, 45.0 - lung, 100.0 - lung) * air
     canvas.paint(box, (bronchi * 0.85).astype(np.float32), -880.0)
     return mark(scene, kind, box, occupancy, regions, 0.4, attributes={"distribution": distribution})
 
