@@ -20,8 +20,9 @@ ASIDE_MM = 40.0
 """The trachea is rarely pushed farther than this from the spine's midline."""
 HIGHER = 0.5
 """Between two chains the higher one is the trachea, unless the lower is longer by half of the distance."""
-ASTRAY_MM = 14.0
-"""A main bronchus leaves the straight continuation of the trachea by more than this; a pushed trachea bends less."""
+ASTRAY_MM = 8.5
+"""A main bronchus leaves the straight continuation of the trachea by more than this and is thinner; a pushed trachea
+may bend as much, but keeps its size."""
 SHORTEST_MM = 25.0
 SHORTEST_AT_EDGE_MM = 12.0
 """A trachea cut off by the top of the scan may be this short."""
@@ -102,6 +103,7 @@ def _spots(parts: np.ndarray, count: int, spacing: grid.Spacing, midline: float)
 def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing, midline: float) -> list[_Spot]:
     """Longest chain from top to bottom, one spot a slice (two slices may be missing), small steps preferred."""
     best: dict[int, tuple[float, _Spot | None]] = {}
+    top: dict[int, int] = {}
     reach = STEP_MM + spacing[0] / 2
     for z in sorted(spots, reverse=True):
         for spot in spots[z]:
@@ -112,13 +114,14 @@ def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing, midline: f
                     choices.append((best[above.label][0] - 0.5 * step * spacing[0] / STEP_MM, above))
             score, above_spot = max(choices, key=lambda c: c[0])
             best[spot.label] = (score + spacing[0], above_spot)
+            top[spot.label] = top[above_spot.label] if above_spot is not None else spot.z
     if not best:
         return []
     by_label = {s.label: s for group in spots.values() for s in group}
 
     def merit(label: int) -> float:
         spot = by_label[label]
-        return best[label][0] + HIGHER * spot.z * spacing[0] - 0.5 * abs(spot.x - midline) * spacing[2]
+        return best[label][0] + HIGHER * top[label] * spacing[0] - 0.5 * abs(spot.x - midline) * spacing[2]
 
     last = by_label[max(best, key=merit)]
     chain, current = [last], best[last.label][1]
@@ -129,17 +132,23 @@ def _best_chain(spots: dict[int, list[_Spot]], spacing: grid.Spacing, midline: f
 
 
 def _trim(chain: list[_Spot], spots: dict[int, list[_Spot]], spacing: grid.Spacing, top: int) -> list[_Spot]:
-    """Cut the chain where it turns into one main bronchus: it leaves the line of the trachea, stays at half its
-    size (a stenosis widens again) or forks."""
+    """Cut the chain where it turns into one main bronchus.
+
+    That is where it leaves the line of the trachea and is thinner, where it stays at half its size (a stenosis widens
+    again), or where it forks: the legs of a fork lie beside its stem, while gas in the oesophagus or the tip of a lung
+    does not move the stem.
+    """
     shortest = SHORTEST_MM if chain and chain[0].z < top - 1 else SHORTEST_AT_EDGE_MM
     if not chain or (chain[0].z - chain[-1].z + 1) * spacing[0] < shortest:
         return []
     for i in range(3, len(chain)):
-        recent = chain[max(0, i - max(4, round(40 / spacing[0]))) : i]
+        recent = chain[max(0, i - max(3, round(20 / spacing[0]))) : i]
         x = float(np.median([s.x for s in recent]))
         area = float(np.median([s.area for s in recent]))
-        forked = all(_beside(s, spots[s.z], spacing) for s in chain[i : i + 2])
-        if forked or abs(chain[i].x - x) * spacing[2] > ASTRAY_MM or all(s.area < 0.5 * area for s in chain[i:]):
+        aside = abs(chain[i].x - x) * spacing[2]
+        forked = aside > ASTRAY_MM / 2 and all(_beside(s, spots[s.z], spacing) for s in chain[i : i + 2])
+        astray = aside > ASTRAY_MM and chain[i].area < 0.75 * area
+        if forked or astray or all(s.area < 0.5 * area for s in chain[i:]):
             return chain[:i]
     return chain
 

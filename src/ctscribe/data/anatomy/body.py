@@ -14,6 +14,7 @@ SOLID_HU = -350.0
 """Half way between lung (about -850) and soft tissue, a little on the tissue side: see `AIR_HU`."""
 AIR_HU = -400.0
 """Aerated lung is below this; half way between lung at -850 and soft tissue at +50 HU."""
+REGROWN_MM = 12.0
 ROOM_HU = -940.0
 """Room air is -1000; even severe emphysema rarely has most of its voxels below -940."""
 
@@ -55,10 +56,14 @@ def find_body(hu: Float[np.ndarray, "z y x"], spacing: grid.Spacing) -> Body:
 
 
 def _solid(hu: Float[np.ndarray, "z y x"], spacing: grid.Spacing) -> Bool[np.ndarray, "z y x"]:
-    """Tissue of the patient: opening cuts the table and clothes off, the largest piece is kept."""
+    """Tissue of the patient: the largest piece after thin horizontal sheets (table, blanket) are cut off.
+
+    Only front to back, so that a thin chest wall at the side survives on a coarse grid; growing back farther than was
+    cut closes it in front.
+    """
     tissue = hu > SOLID_HU
-    opened = grid.open_(tissue, 4.0, (1e3, spacing[1], spacing[2]))
-    return grid.dilate(grid.largest(opened), 4.0, spacing) & tissue
+    opened = grid.open_(tissue, 4.0, (1e3, spacing[1], 1e3))
+    return grid.dilate(grid.largest(opened), REGROWN_MM, spacing) & tissue
 
 
 def _touches(whole: Bool[np.ndarray, "z y x"]) -> dict[str, float]:
