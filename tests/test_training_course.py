@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests import tiny as small
 
 from ctscribe import checkpoint, ontology
 from ctscribe.facts import canonical, facts_of, findings_of
@@ -11,7 +12,6 @@ from ctscribe.report.parse import parse
 from ctscribe.training.course import HELDOUT_SEED, VALIDATION_SEED, auroc
 from ctscribe.training.wording import WordingSamples, collate_wording
 from recipes import demo, tiny
-from tests import tiny as small
 
 
 def test_tiny_course_ends_in_a_model_that_describes(tmp_path) -> None:

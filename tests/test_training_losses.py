@@ -155,14 +155,31 @@ def test_attributes_are_cross_entropy_over_their_values() -> None:
     assert result.seen == 1
 
 
-def test_dense_balances_the_few_against_the_many() -> None:
-    batch = outlined(([NODULE], flags("lung_nodule", (1, 1, 1))))
-    out = logits(1, value=0.0)
-    DenseLoss()(Outputs(out), batch).value.backward()
+def test_dense_weighs_small_lesions_like_large_ones() -> None:
+    """A kind's loss is divided by its own positive tokens: eight marked tokens pull no harder together than one."""
+    pulls = []
+    for marked in ([(1, 1, 1)], [(z, y, x) for z in (0, 1) for y in (0, 1) for x in (0, 1)]):
+        batch = outlined(([NODULE], flags("lung_nodule", *marked)))
+        out = logits(1, value=-3.0)
+        DenseLoss(least=1.0)(Outputs(out), batch).value.backward()
+        assert out.dense is not None
+        assert out.dense.grad is not None
+        pull = out.dense.grad[0, KINDS.index("lung_nodule")]
+        pulls.append(float(-pull[pull < 0].sum()))
+    assert pulls[0] == pytest.approx(pulls[1], rel=1e-4)
+
+
+def test_dense_equals_the_published_focal_loss() -> None:
+    batch = outlined(([NODULE], flags("lung_nodule", (0, 0, 0))))
+    out = logits(1, seed=4)
     assert out.dense is not None
-    assert out.dense.grad is not None
-    pull = out.dense.grad[0, KINDS.index("lung_nodule")]
-    assert torch.isclose(pull[pull < 0].sum(), -pull[pull > 0].sum())
+    truth = batch.targets.dense.flatten(2)
+    p = out.dense.flatten(2).sigmoid()
+    told = torch.where(truth > 0, p, 1 - p)
+    alpha = torch.where(truth > 0, 0.25, 0.75)
+    by_hand = (-alpha * (1 - told) ** 2 * told.log()).sum(2) / truth.sum(2).clamp(min=10)
+    value = DenseLoss(alpha=0.25, gamma=2.0)(Outputs(out), batch).value
+    assert torch.isclose(value, by_hand.mean(), rtol=1e-4)
 
 
 def test_dense_skips_kinds_that_are_present_but_not_outlined() -> None:
@@ -178,7 +195,7 @@ def test_dense_skips_kinds_that_are_present_but_not_outlined() -> None:
 def test_focal_turns_down_what_is_easy() -> None:
     batch = outlined(([NODULE], flags("lung_nodule", (0, 0, 0))))
     out = logits(1, value=-6.0)
-    assert DenseLoss(gamma=2.0)(Outputs(out), batch).value < DenseLoss()(Outputs(out), batch).value
+    assert DenseLoss(gamma=2.0)(Outputs(out), batch).value < DenseLoss(gamma=0.0)(Outputs(out), batch).value
 
 
 def test_report_is_the_cross_entropy_of_the_next_token() -> None:

@@ -91,20 +91,21 @@ class AttributesLoss:
 
 
 class DenseLoss:
-    """Binary cross-entropy per fine token and finding kind: which tokens hold the lesion.
+    """Focal loss per fine token and finding kind: which tokens hold the lesion (Lin et al., ICCV 2017).
 
-    A lesion fills a few of thousands of tokens, so positives are weighted up to balance the negatives of
-    their kind in the batch (up to `cap`), and easy tokens are turned down by the focal factor
-    (1 - p_true)^gamma (Lin et al., ICCV 2017). A kind that is present without one marked token was not
-    drawn as voxels; it weighs nothing, for "absent everywhere" would be a lie.
+    A lesion fills a few of thousands of tokens. Easy tokens are turned down by (1 - p_true)^gamma, and every kind's sum
+    is divided by its own number of positive tokens in the batch, so that a 5 mm granuloma weighs as much as emphysema;
+    the loss is the mean over kinds. A kind that is present without one marked token was not drawn as voxels; it weighs
+    nothing, for "absent everywhere" would be a lie.
 
     Args:
-        cap: largest weight of a positive token.
-        gamma: focal exponent, 0 for plain cross-entropy.
+        alpha: weight of positive tokens, 1 - alpha that of negative ones.
+        gamma: focal exponent.
+        least: smallest divisor, so that kinds with hardly any positive token do not shout.
     """
 
-    def __init__(self, cap: float = 50.0, gamma: float = 0.0) -> None:
-        self.cap, self.gamma = cap, gamma
+    def __init__(self, alpha: float = 0.5, gamma: float = 2.0, least: float = 10.0) -> None:
+        self.alpha, self.gamma, self.least = alpha, gamma, least
 
     def __call__(self, outputs: Any, batch: Any) -> LossValue:
         logits, targets = outputs.findings.dense, batch.targets
@@ -117,13 +118,12 @@ class DenseLoss:
         score = logits.flatten(2)[rows].float()
         drawn = truth.any(dim=2) | (targets.presence[rows] == 0)
         known = (targets.presence_known[rows] & drawn)[..., None]
-        positives = (truth * known).sum(dim=(0, 2))
-        negatives = ((1 - truth) * known).sum(dim=(0, 2))
-        balance = (negatives / positives.clamp(min=1)).clamp(1, self.cap)
-        weight = known * torch.where(truth > 0, balance[None, :, None], torch.ones_like(score))
-        cost = F.binary_cross_entropy_with_logits(score, truth, reduction="none")
-        if self.gamma:
-            cost = cost * (1 - torch.exp(-cost)) ** self.gamma
-        if not weight.any():
+        if not known.any():
             return LossValue.nothing(logits)
-        return LossValue((cost * weight).sum() / weight.sum(), int(known.any(dim=1).sum()))
+        cost = F.binary_cross_entropy_with_logits(score, truth, reduction="none")
+        focus = (1 - torch.exp(-cost)) ** self.gamma
+        weight = known * torch.where(truth > 0, self.alpha, 1 - self.alpha) * focus
+        positives = (truth * known).sum(dim=(0, 2)).clamp(min=self.least)
+        kinds = known.any(dim=0).squeeze(-1)
+        per_kind = (cost * weight).sum(dim=(0, 2)) / positives
+        return LossValue(per_kind[kinds].mean(), int(known.any(dim=1).sum()))
