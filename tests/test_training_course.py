@@ -10,7 +10,7 @@ from ctscribe import checkpoint, ontology
 from ctscribe.facts import canonical, facts_of, findings_of
 from ctscribe.report.parse import parse
 from ctscribe.training.course import HELDOUT_SEED, VALIDATION_SEED, auroc
-from ctscribe.training.wording import WordingSamples, collate_wording
+from ctscribe.training.wording import WordingSamples, collate_wording, with_every_negative
 from recipes import demo, tiny
 
 
@@ -31,11 +31,14 @@ def test_seed_ranges_of_training_validation_and_heldout_never_meet() -> None:
 
 
 def test_wording_sample_is_a_function_of_its_index_and_says_its_findings() -> None:
-    samples = WordingSamples(3)
-    for index in range(60):
-        findings, text, language = samples[index]
-        assert samples[index] == (findings, text, language)
+    free, plain = WordingSamples(3, variety=1.0), WordingSamples(3)
+    for index in range(40):
+        findings, text, language = free[index]
+        assert free[index] == (findings, text, language)
         assert canonical(parse(text, language)) == findings
+        same, plainly, _ = plain[index]
+        assert same == findings
+        assert canonical(parse(plainly, language)) == canonical(with_every_negative(findings))
 
 
 def test_wording_batch_carries_the_facts_of_its_texts() -> None:

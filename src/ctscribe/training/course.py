@@ -35,7 +35,7 @@ from ctscribe.training.order import BatchSource, ordered_batches
 from ctscribe.training.phantoms import PhantomPlan, fill_store
 from ctscribe.training.stages import Stage, TrainConfig
 from ctscribe.training.thresholds import tune
-from ctscribe.training.wording import WordingSamples, collate_wording, spoken, train_tokenizer
+from ctscribe.training.wording import Spoken, WordingSamples, collate_wording, train_tokenizer
 
 VALIDATION_SEED = 700_000
 HELDOUT_SEED = 800_000
@@ -64,6 +64,7 @@ class PhantomData:
     store: str = ""
     processes: int = 2
     longest_report: int = 400
+    variety: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ class Sources:
     studies: StudyStore
 
     def __call__(self, stage: Stage) -> BatchSource:
-        seed, longest = (self.config.train.seed, stage.name), self.config.data.longest_report
+        data, seed = self.config.data, (self.config.train.seed, stage.name)
+        longest = data.longest_report
         if stage.data == "text":
-            wording = WordingSamples(self.config.train.seed + 1)
+            wording = WordingSamples(self.config.train.seed + 1, variety=data.variety)
             collate = collate_wording(self.tokenizer, longest)
             return ordered_batches(wording, collate, batch_size=stage.batch_size, seed=seed)
         if stage.data != "studies":
@@ -148,7 +150,7 @@ class Sources:
             Collate(self.tokenizer if writes else None, longest),
             batch_size=stage.batch_size,
             seed=seed,
-            transforms=(Augment(), spoken) if writes else (Augment(),),
+            transforms=(Augment(), Spoken(data.variety)) if writes else (Augment(),),
         )
 
 

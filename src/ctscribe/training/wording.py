@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ctscribe import ontology
 from ctscribe.data.batch import Sample, pad_examples
+from ctscribe.data.targets import implied
 from ctscribe.facts import FindingFacts, canonical, facts_of
 from ctscribe.language.prompt import ReportTokenizer
-from ctscribe.report import Finding
+from ctscribe.report import Finding, report_order
 from ctscribe.report.render import render_findings
-from ctscribe.report.sampler import sample_findings
+from ctscribe.report.sampler import PERTINENT_NEGATIVES, sample_findings
 
 BETWEEN = {"en": " ", "zh": ""}
 
@@ -50,23 +51,51 @@ class TextBatch:
 
 
 def report_text(findings: Sequence[Finding], language: ontology.Language, seed: int | None) -> str:
-    """The findings section as one string."""
+    """The findings section as one string; seed None is the canonical wording."""
     sentences = render_findings(canonical(findings), language, seed)
     return BETWEEN[language].join(s.text for s in sentences)
 
 
-def spoken(sample: Sample, rng: np.random.Generator) -> Sample:
-    """A transform: give a study with structured findings a report in a random language and wording."""
-    language = ontology.LANGUAGES[int(rng.integers(len(ontology.LANGUAGES)))]
-    text = report_text(sample.findings or (), language, int(rng.integers(2**31)))
-    return replace(sample, text=text, language=language)
+def with_every_negative(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """What is present or uncertain, and every pertinent negative that nothing said or implied contradicts."""
+    said = [f for f in canonical(findings) if f.status != "absent"]
+    mentioned = {kind for f in said for kind in implied(f.kind)}
+    negatives = [k for kinds in PERTINENT_NEGATIVES.values() for k in kinds if k not in mentioned]
+    return report_order([*said, *(Finding(kind, "absent") for kind in negatives)])
+
+
+def taught_text(
+    findings: Sequence[Finding], language: ontology.Language, rng: np.random.Generator, variety: float
+) -> str:
+    """The report a writer is taught to write.
+
+    Args:
+        variety: share of reports in free wording with whatever negatives ``findings`` hold. All others are the
+            canonical wording with every pertinent negative: a function of the facts alone, so that every word the
+            writer gets wrong is a fact it got wrong.
+    """
+    if rng.random() < variety:
+        return report_text(findings, language, int(rng.integers(2**31)))
+    return report_text(with_every_negative(findings), language, None)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A transform: gives a study with structured findings a report in a random language, see `taught_text`."""
+
+    variety: float = 0.0
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        language = ontology.LANGUAGES[int(rng.integers(len(ontology.LANGUAGES)))]
+        text = taught_text(sample.findings or (), language, rng, self.variety)
+        return replace(sample, text=text, language=language)
 
 
 class WordingSamples:
     """An endless-looking dataset of (findings, text, language); item i is a pure function of (seed, i)."""
 
-    def __init__(self, seed: int, length: int = 1_000_000) -> None:
-        self.seed, self.length = seed, length
+    def __init__(self, seed: int, length: int = 1_000_000, variety: float = 0.0) -> None:
+        self.seed, self.length, self.variety = seed, length, variety
 
     def __len__(self) -> int:
         return self.length
@@ -76,7 +105,7 @@ class WordingSamples:
         language = ontology.LANGUAGES[index % len(ontology.LANGUAGES)]
         busy = float(rng.choice([0.0, 2.0, 4.0, 7.0], p=[0.1, 0.25, 0.4, 0.25]))
         findings = canonical(sample_findings(rng, mean_present=busy, uncertain=0.05, fine_regions=0.0))
-        return findings, report_text(findings, language, int(rng.integers(2**31))), language
+        return findings, taught_text(findings, language, rng, self.variety), language
 
 
 def collate_wording(tokenizer: ReportTokenizer, longest: int) -> Callable[[list[WordingSample]], TextBatch]:
@@ -91,5 +120,5 @@ def collate_wording(tokenizer: ReportTokenizer, longest: int) -> Callable[[list[
 
 def train_tokenizer(vocab: int, seed: int, reports: int = 12_000) -> ReportTokenizer:
     """A bilingual tokenizer from rendered reports."""
-    samples = WordingSamples(seed, reports)
+    samples = WordingSamples(seed, reports, variety=0.5)
     return ReportTokenizer.train((samples[i][1] for i in range(reports)), vocab)
