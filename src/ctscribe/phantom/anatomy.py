@@ -222,6 +222,6 @@ def sample_plan(rng: np.random.Generator, rotation_deg: float, shift: tuple[floa
         bone=float(np.clip(240 - 2.0 * (age - 30) + rng.normal(0, 25), 70, 300)),
         heart_scale=float(rng.normal(0.95, 0.035)),
         trunk=float(rng.normal(24.5, 1.5)),
-        breast=float(np.clip(rng.normal(32, 12) + 0.4 * fat, 10, 60)) if sex == "F" else 0.0,
+        breast=float(np.clip(rng.normal(22, 10) + 0.4 * fat, 8, 48)) if sex == "F" else 0.0,
         fissure_shift=tuple(rng.normal(0, 6, 3).tolist()),
     )

@@ -10,6 +10,7 @@ from ctscribe.phantom.heart_lesions import coronary_paths
 from ctscribe.phantom.scene import Mark, Scene, lighten, mark, solid
 
 _KIND = "medical_material"
+_SHARE = {"pacemaker": 0.28, "port_catheter": 0.24, "sternal_wires": 0.24, "tracheal_tube": 0.14, "stent": 0.10}
 
 
 def medical_material(scene: Scene, rng: np.random.Generator) -> list[Mark]:
@@ -20,7 +21,8 @@ def medical_material(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         usable += ["pacemaker", "port_catheter", "sternal_wires"]
     if not usable:
         return []
-    device = str(rng.choice(sorted(usable)))
+    share = np.array([_SHARE[name] for name in usable])
+    device = str(rng.choice(usable, p=share / share.sum()))
     if scene.plan is None or device in ("stent", "tracheal_tube"):
         return (_stent if device == "stent" else _tracheal_tube)(scene, rng)
     make = {"pacemaker": _pacemaker, "port_catheter": _port, "sternal_wires": _wires}[device]

@@ -288,7 +288,7 @@ def reticulation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     rim = _basal_rim(scene, box, 17.0 + 8.0 * step) * inside
     mesh = canvas.noise(rng, box, max(6.5, 2.0 * canvas.soft))
     lines = np.exp(-((mesh / 0.38) ** 2))
-    amount = np.clip(rim * (0.55 + 0.2 * step), 0, 1)
+    amount = np.clip(rim * (0.42 + 0.18 * step), 0, 1)
     lighten(canvas, box, (amount * lines).astype(np.float32), -120.0)
     lighten(canvas, box, (0.3 * amount).astype(np.float32), -500.0)
     return mark(scene, kind, box, rim, regions, 0.45, attributes={"severity": severity})
@@ -307,8 +307,11 @@ def honeycombing(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     pitch = max(8.5, 2.9 * canvas.soft * 0.75)
     x, y, z = canvas.coords(box)
     wx, wy, wz = (3.6 * canvas.noise(rng, box, 20.0) for _ in range(3))
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0].tolist()  # off the voxel axes: rows of cysts, no chessboard
+    x, y, z = x + wx, y + wy, z + wz
+    u, v, w = (row[0] * x + row[1] * y + row[2] * z for row in turn)
     k = 2 * np.pi / pitch
-    lattice = np.cos(k * (x + wx)) + np.cos(k * (y + wy + 0.5 * pitch)) + 0.7 * np.cos(0.8 * k * (z + wz))
+    lattice = np.cos(k * u) + np.cos(k * v) + 0.7 * np.cos(0.8 * k * w)
     cyst = smoothstep(lattice, -0.2, 0.5)
     lighten(canvas, box, area * 0.95, -60.0)
     canvas.paint(box, (area * cyst).astype(np.float32), -940.0)
@@ -335,7 +338,7 @@ def interlobular_septal_thickening(scene: Scene, rng: np.random.Generator) -> li
     near, _ = cKDTree(seeds).query(world.astype(np.float32), k=2)
     gap = 0.5 * (near[:, 1] - near[:, 0])
     thick = (0.9, 1.3, 1.8)[step]
-    share = np.clip(0.5 - (gap - thick) / canvas.soft, 0, 1) * min(1.0, 2.4 * thick / canvas.soft)
+    share = np.clip(0.5 - (gap - thick) / canvas.soft, 0, 1) * min(1.0, 1.7 * thick / canvas.soft)
     lines = np.zeros(inside.shape, np.float32)
     lines[tuple(index.T)] = share
     lighten(canvas, box, lines * area, 10.0)
