@@ -10,6 +10,10 @@ export NO_MKDOCS_2_WARNING := 1
 # Any Python from 3.11 on that can make a virtual environment; say `make PYTHON=/path/to/python` to choose.
 PYTHON ?=
 
+# glibc otherwise returns the large tensors of every step to the system and asks for them again; measured: 3.3 s
+# instead of 4.2 s for a training step of eight phantoms on one core.
+REUSE_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=500000000 OMP_NUM_THREADS=2
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs docs-serve train-demo bench lock clean distclean
 
@@ -40,7 +44,7 @@ docs-serve: $(STAMP) ## read the documentation at http://127.0.0.1:8000 while ed
 	$(BIN)/mkdocs serve
 
 train-demo: $(STAMP) ## train the bundled checkpoint again, from synthetic scans (hours on two cores)
-	$(BIN)/ctscribe train demo
+	$(REUSE_MEMORY) $(BIN)/ctscribe train demo
 
 bench: $(STAMP) ## run every benchmark and print its numbers
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

@@ -40,8 +40,8 @@ def config() -> CourseConfig:
         ),
         train=TrainConfig(
             stages=(
-                Stage("text", 700, READING, ("language.*",), data="text", lr=1e-3, batch_size=32, warmup=100),
-                Stage("detect", 1200, DETECTION, ("vision.*", "scene.*"), lr=3e-4, batch_size=8, warmup=100),
+                Stage("text", 800, READING, ("language.*",), data="text", lr=1e-3, batch_size=32, warmup=100),
+                Stage("detect", 5000, DETECTION, ("vision.*", "scene.*"), lr=4e-4, batch_size=4, warmup=100),
                 Stage("write", 200, READING, ("language.*",), lr=3e-4, batch_size=16, warmup=20),
             ),
             precision="bfloat16",
