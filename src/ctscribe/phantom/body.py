@@ -63,7 +63,11 @@ class Organs:
         a = a * taper(y / b)
         cage = squircle(self.x, y, a, b)
         self._wall(cage, a, b, y)
-        self._inside(cage)
+        inner = self._part((-164.0, -124.0, -500.0), (164.0, 124.0, 500.0))
+        inner._inside(cage[inner.at])
+        if inner.collapsed is not None:
+            self.collapsed = np.zeros(cage.shape, bool)
+            self.collapsed[inner.at] = inner.collapsed
         return -cage * float(np.mean(p.scale[:2]))
 
     def _noise(self, scale: float, key: int) -> Array:

@@ -183,24 +183,25 @@ class Canvas:
         if not inside.any():
             empty = (slice(0, 0), slice(0, 0), slice(0, 0))
             return empty, np.zeros((0, 0, 0), np.float32), None
-        low, frac = low[inside], (index[inside] - low[inside]).astype(np.float32)
+        low, index = low[inside], index[inside]
         start, stop = low.min(axis=0), low.max(axis=0) + 2
         size = stop - start
-        low = low - start
+        high = (index - low).astype(np.float32).T  # share of the upper neighbour along each axis
+        base = ((low[:, 0] - start[0]) * size[1] + low[:, 1] - start[1]) * size[2] + low[:, 2] - start[2]
         amount = (np.broadcast_to(volume, (len(points),))[inside] / self.voxel_mm3).astype(np.float32)
-        flat, weight = [], []
-        for corner in np.ndindex(2, 2, 2):
-            at = low + corner
-            flat.append((at[:, 0] * size[1] + at[:, 1]) * size[2] + at[:, 2])
-            share = np.where(np.asarray(corner) == 1, frac, 1.0 - frac)
-            weight.append(share[:, 0] * share[:, 1] * share[:, 2] * amount)
-        where, much = np.concatenate(flat), np.concatenate(weight)
+        where = np.empty((8, len(base)), np.int64)
+        much = np.empty((8, len(base)))
+        for k, (dz, dy, dx) in enumerate(np.ndindex(2, 2, 2)):
+            np.add(base, (dz * size[1] + dy) * size[2] + dx, out=where[k])
+            share = high[0] if dz else 1.0 - high[0]
+            share = share * (high[1] if dy else 1.0 - high[1]) * (high[2] if dx else 1.0 - high[2])
+            np.multiply(share, amount, out=much[k])
         total = int(np.prod(size))
-        occupancy = np.bincount(where, much, total).astype(np.float32).reshape(size)
+        occupancy = np.bincount(where.ravel(), much.ravel(), total).astype(np.float32).reshape(size)
         mean = None
         if value is not None:
-            values = np.tile(np.broadcast_to(value, (len(points),))[inside], 8)
-            mean = np.bincount(where, much * values, total).astype(np.float32).reshape(size)
+            much *= np.broadcast_to(value, (len(points),))[inside]
+            mean = np.bincount(where.ravel(), much.ravel(), total).astype(np.float32).reshape(size)
             mean /= np.maximum(occupancy, 1e-6)
         first, last = np.maximum(start, 0), np.minimum(stop, self.shape)
         cut = tuple(slice(a - s, b - s) for a, b, s in zip(first, last, start, strict=True))
@@ -209,11 +210,11 @@ class Canvas:
 
     def draw(self, points: Array, volume: Array, value: Array | float, label: int | None = None) -> tuple[Box, Array]:
         """Splat and blend; where more than half of a voxel is covered it takes ``label``. Returns box, occupancy."""
-        value = np.broadcast_to(np.asarray(value, np.float32), (len(points),))
-        box, occupancy, mean = self.splat(points, volume, value)
+        many = np.asarray(value, np.float32) if np.ndim(value) else None
+        box, occupancy, mean = self.splat(points, volume, many)
         occupancy = np.minimum(occupancy, 1.0)
-        if mean is not None:
-            self.paint(box, occupancy, mean)
+        if occupancy.size:
+            self.paint(box, occupancy, float(value) if mean is None else mean)
             if label is not None:
                 self.labels[box][occupancy > 0.5] = label
         return box, occupancy
