@@ -24,7 +24,9 @@ def model() -> ModelConfig:
     return ModelConfig(
         grid=GridContract((32, 64, 64), (10.0, 5.5, 5.5)),
         encoder=EncoderConfig(
-            tubelets=TubeletConfig((2, 8, 8), (4, 16, 16), (8, 32, 32), widths=(32, 32, 32), stem=8),
+            tubelets=TubeletConfig(
+                (2, 8, 8), (4, 16, 16), (8, 32, 32), widths=(32, 32, 32), stem=8, stem_blocks=(0, 1, 1)
+            ),
             depths=(1, 1, 1),
             head_dim=16,
             embedding=16,

@@ -61,7 +61,7 @@ def test_volume_that_is_no_whole_number_of_tubelets_is_refused() -> None:
 def test_strides_multiply_to_the_tubelet(size: tuple[int, int, int]) -> None:
     product = torch.tensor(strides_of(size)).prod(0)
     assert tuple(product.tolist()) == size
-    stem = TubeletStem(size, 3, 16, 4)
+    stem = TubeletStem(size, 3, 16, 4, (1, 1, 1))
     tokens = stem(torch.rand(1, 3, *(2 * s for s in size)))
     assert tokens.shape == (1, 8, 16)
 

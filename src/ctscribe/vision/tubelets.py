@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,8 @@ class TubeletConfig:
         coarse: tubelet of the coarse scale.
         widths: channels of a token, per scale.
         stem: channels after each stem's first convolution.
+        stem_blocks: residual convolutions of a stem after its first strided one, after each inner one, and on the
+            finished tokens.
     """
 
     fine: Size = (2, 16, 16)
@@ -48,6 +51,7 @@ class TubeletConfig:
     coarse: Size = (8, 64, 64)
     widths: tuple[int, int, int] = (96, 192, 256)
     stem: int = 32
+    stem_blocks: tuple[int, int, int] = (0, 1, 0)
 
     @property
     def sizes(self) -> tuple[Size, Size, Size]:
@@ -124,7 +128,7 @@ class TubeletStem(nn.Module):
     Padding is invisible: wherever a convolution reads, invalid voxels are zero, as beyond the border.
     """
 
-    def __init__(self, size: Size, channels_in: int, width: int, first: int) -> None:
+    def __init__(self, size: Size, channels_in: int, width: int, first: int, blocks: Size) -> None:
         super().__init__()
         steps = strides_of(size)
         widths = [min(first * 2**i, width) for i in range(len(steps) - 1)] + [width]
@@ -136,18 +140,19 @@ class TubeletStem(nn.Module):
             kernel = triple(3 if s <= 2 else s for s in stride)
             padding = triple(1 if k == 3 else 0 for k in kernel)
             self.convs.append(nn.Conv3d(before, after, kernel, stride, padding))
-            deepen = 0 < index < len(steps) - 1 or (len(steps) <= 2 and index == len(steps) - 1)
-            self.residuals.append(ConvResidual(after) if deepen else nn.Identity())
+            count = blocks[0] if index == 0 else blocks[2] if index == len(steps) - 1 else blocks[1]
+            self.residuals.append(nn.ModuleList(ConvResidual(after) for _ in range(count)))
             before = after
         self.norm = nn.LayerNorm(width)
 
     def forward(
         self, x: Float[Tensor, "b w z y x"], valid: Float[Tensor, "b 1 z y x"] | None = None
     ) -> Float[Tensor, "b n c"]:
-        for conv, residual, stride in zip(self.convs, self.residuals, self.strides, strict=True):
+        for conv, blocks, stride in zip(self.convs, self.residuals, self.strides, strict=True):
             x = F.gelu(conv(x if valid is None else x * valid))
             valid = None if valid is None else F.max_pool3d(valid, stride)
-            x = residual(x, valid) if isinstance(residual, ConvResidual) else x
+            for block in cast(nn.ModuleList, blocks):
+                x = block(x, valid)
         return self.norm(rearrange(x, "b c t h w -> b (t h w) c"))
 
 
@@ -160,7 +165,13 @@ class TubeletTokenizer(nn.Module):
         self.windows = Windows(windows)
         self.pools = [triple(max(1, s // f) for s, f in zip(size, config.fine, strict=True)) for size in config.sizes]
         self.stems = nn.ModuleList(
-            TubeletStem(triple(s // p for s, p in zip(size, pool, strict=True)), len(windows), width, config.stem)
+            TubeletStem(
+                triple(s // p for s, p in zip(size, pool, strict=True)),
+                len(windows),
+                width,
+                config.stem,
+                config.stem_blocks,
+            )
             for size, pool, width in zip(config.sizes, self.pools, config.widths, strict=True)
         )
         self.scale_embedding = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in config.widths)
