@@ -112,6 +112,18 @@ def test_absent_findings_never_contradict_the_picture() -> None:
     assert not denied & {x.kind for x in study.lesions}
 
 
+def test_what_cannot_be_seen_is_not_claimed() -> None:
+    """Many opacities compete for the same lobes: each one that is claimed changed the picture where it lies."""
+    crowd = ("consolidation", "ground_glass_opacity", "atelectasis", "pleural_effusion", "emphysema", "lung_nodule")
+    for seed in (3, 6, 9):
+        study = generate(seed, SMALL, lesions=LesionPrior(force=crowd), scanner=QUIET)
+        bare = generate(seed, SMALL, lesions=LesionPrior(force=()), scanner=QUIET)
+        for lesion in study.lesions:
+            piece = study.lesion_masks[lesion.label]
+            new, old = (s.volume.hu[piece.slices][piece.mask].astype(np.int32) for s in (study, bare))
+            assert np.abs(new - old).mean() > 8.0, lesion
+
+
 def test_boxes_and_dense_masks_agree() -> None:
     study = generate(11, SMALL)
     dense = study.dense_kinds()

@@ -31,7 +31,7 @@ def rib_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         tangent /= max(float(np.linalg.norm(tangent)), 1e-6)
         marks += _break(scene, rng, centre, tangent, healing)
     for m in marks:
-        m.attributes["number"] = "single" if len(marks) == 1 else "multiple"
+        m.attributes["number"] = number  # corrected by `paint` when fewer found a place
     return marks
 
 

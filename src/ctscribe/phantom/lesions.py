@@ -5,23 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from ctscribe.phantom.anatomy import LOBES, BodyPlan
+from ctscribe.phantom.canvas import Array
 from ctscribe.phantom.scene import Mark, Painter, Scene, pick
 from ctscribe.phantom.skeleton import VERTEBRA_Z
 
 from . import airway_lesions, bone_lesions, devices, heart_lesions, lung_diffuse, lung_focal, pleura_lesions
 
-# Later ones are painted over earlier ones: fluid and air first, so that the rest finds aerated lung.
+# Later ones are painted over earlier ones: fluid, air and airless lung first, so that the rest finds aerated lung.
 PAINTERS: dict[str, Painter] = {
     "pneumothorax": pleura_lesions.pneumothorax,
     "pleural_effusion": pleura_lesions.pleural_effusion,
+    "atelectasis": lung_diffuse.atelectasis,
+    "consolidation": lung_diffuse.consolidation,
     "mosaic_attenuation_pattern": lung_diffuse.mosaic_attenuation_pattern,
     "emphysema": lung_diffuse.emphysema,
     "ground_glass_opacity": lung_diffuse.ground_glass_opacity,
     "reticulation": lung_diffuse.reticulation,
     "interlobular_septal_thickening": lung_diffuse.interlobular_septal_thickening,
     "honeycombing": lung_diffuse.honeycombing,
-    "atelectasis": lung_diffuse.atelectasis,
-    "consolidation": lung_diffuse.consolidation,
     "pulmonary_fibrotic_sequela": lung_diffuse.pulmonary_fibrotic_sequela,
     "bronchiectasis": airway_lesions.bronchiectasis,
     "peribronchial_thickening": airway_lesions.peribronchial_thickening,
@@ -57,6 +58,12 @@ INSERTABLE: tuple[str, ...] = (
     "mass", "cavity", "calcified_granuloma", "lung_nodule",
 )  # fmt: skip
 
+# Decided before drawing: their painters only find them again.
+_DRAWN_WITH_ANATOMY = frozenset(
+    {"cardiomegaly", "pericardial_effusion", "aortic_aneurysm", "enlarged_pulmonary_artery", "vertebral_fracture",
+     "airway_stenosis"}
+)  # fmt: skip
+_VISIBLE = 10.0  # HU, about the noise of a thick slice
 _STEPS = ("mild", "moderate", "severe")
 
 
@@ -99,9 +106,22 @@ def plan_disease(kinds: tuple[str, ...], plan: BodyPlan, rng: np.random.Generato
 
 
 def paint(kinds: tuple[str, ...], scene: Scene, rngs: dict[str, np.random.Generator]) -> list[Mark]:
-    """Draw all kinds; a kind that finds no place in this picture is left out, and so is its finding."""
+    """Draw all kinds; what finds no place in this picture, or cannot be seen there, is left out of the truth too."""
     marks: list[Mark] = []
     for kind, painter in PAINTERS.items():
-        if kind in kinds:
-            marks += painter(scene, rngs[kind])
+        if kind not in kinds:
+            continue
+        before = scene.canvas.hu.copy()
+        made = painter(scene, rngs[kind])
+        if kind not in _DRAWN_WITH_ANATOMY and not (kind == "atelectasis" and kind in scene.chosen):
+            made = [m for m in made if _changed(before, scene.canvas.hu, m) > _VISIBLE]
+        for m in made:
+            if "number" in m.attributes:
+                m.attributes["number"] = "single" if len(made) == 1 else "multiple"
+        marks += made
     return marks
+
+
+def _changed(before: Array, after: Array, mark: Mark) -> float:
+    """Mean change in HU over a lesion's own voxels."""
+    return float(np.abs(after[mark.box][mark.mask] - before[mark.box][mark.mask]).mean())

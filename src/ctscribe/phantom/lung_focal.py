@@ -43,7 +43,7 @@ def lung_nodule(scene: Scene, rng: np.random.Generator) -> list[Mark]:
                 marks += _one_nodule(scene, rng, centre, size, density, margin, lobe)
                 break
     for m in marks:
-        m.attributes["number"] = "single" if len(marks) == 1 else "multiple"
+        m.attributes["number"] = number  # corrected by `paint` when fewer found a place
     return marks
 
 
@@ -119,7 +119,7 @@ def calcified_granuloma(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         lighten(scene.canvas, box, occupancy, float(rng.uniform(650, 1100)))
         marks += mark(scene, "calcified_granuloma", box, occupancy, (lobe,), size_mm=(float(size),))
     for m in marks:
-        m.attributes["number"] = "single" if len(marks) == 1 else "multiple"
+        m.attributes["number"] = number  # corrected by `paint` when fewer found a place
     return marks
 
 

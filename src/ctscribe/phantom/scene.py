@@ -67,8 +67,9 @@ class Scene:
 
     @property
     def lobes(self) -> tuple[str, ...]:
-        """Lobes in the picture; whole lungs where a real CT comes without lobes."""
-        found = tuple(r for r in LOBES if r in self.available)
+        """Aerated lobes in the picture; whole lungs where a real CT comes without lobes."""
+        airless = None if self.plan is None else self.plan.collapsed
+        found = tuple(r for r in LOBES if r in self.available and r != airless)
         return found or tuple(r for r in ("right_lung", "left_lung") if r in self.available)
 
     def bounds(self, regions: tuple[str, ...]) -> Box:
