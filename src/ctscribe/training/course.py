@@ -56,6 +56,7 @@ class PhantomData:
         store: folder they are kept in; empty means inside the run folder.
         processes: processes that draw them.
         longest_report: tokens after which a text to learn from is cut.
+        variety: share of reports in free wording, see `wording.taught_text`.
     """
 
     studies: int = 3000
