@@ -109,7 +109,7 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        save_file(_slim(model, dtype), scratch / WEIGHTS, metadata={"format": "pt", "ctscribe": str(FORMAT)})
+        save_file(_slim(model, dtype), scratch / WEIGHTS, metadata={"format": "pt"})
         model.language.tokenizer.save(scratch)
         _write_json(scratch / "config.json", {"format": FORMAT, "model": cfg.to_dict(model.config)})
         _write_json(scratch / "decision.json", asdict(thresholds))

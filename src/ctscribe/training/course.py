@@ -41,7 +41,7 @@ VALIDATION_SEED = 700_000
 HELDOUT_SEED = 800_000
 WATERMARK = {
     "en": "Draft by a model trained on synthetic phantoms only. For research and demonstration, not for clinical use.",
-    "zh": "本草稿由仅用合成体模训练的模型生成,仅供研究与演示,不得用于临床。",
+    "zh": "本草稿由仅用合成体模训练的模型生成，仅供研究与演示，不得用于临床。",
 }
 
 
