@@ -112,7 +112,7 @@ def test_absent_node_is_not_heard_in_the_graph() -> None:
 
 def test_nodule_is_never_allowed_inside_the_mediastinum() -> None:
     kinds = list(ontology.findings())
-    table = allowed(NAMES)
+    table = allowed()
     assert not table[kinds.index("lung_nodule"), NAMES.index("mediastinum")]
     assert table[kinds.index("lung_nodule"), NAMES.index("right_upper_lobe")]
     assert table[kinds.index("pericardial_effusion"), NAMES.index("heart")]

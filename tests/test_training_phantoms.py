@@ -11,7 +11,6 @@ import pytest
 
 from ctscribe import ontology
 from ctscribe.data.store import StudyStore
-from ctscribe.data.targets import implied
 from ctscribe.errors import TrainingError, UsageError
 from ctscribe.phantom import GridSpec, LesionMask, generate
 from ctscribe.training import phantoms
@@ -40,7 +39,9 @@ def test_tokens_are_those_that_hold_the_lesion_and_move_with_it(monkeypatch: pyt
     marked = {tuple(place) for place in np.argwhere(flags[KINDS.index("consolidation")]).tolist()}
     # Voxels z 3..4, y 7..8, x 8..9 in tokens of 2 x 8 x 8 voxels.
     assert marked == {(1, 0, 1), (1, 1, 1), (2, 0, 1), (2, 1, 1)}
-    assert flags.any(axis=(1, 2, 3)).nonzero()[0].tolist() == sorted(KINDS.index(k) for k in implied("consolidation"))
+    assert flags.any(axis=(1, 2, 3)).nonzero()[0].tolist() == sorted(
+        KINDS.index(k) for k in ontology.implied("consolidation")
+    )
     moved = lesion_tokens(study, (16, 8, 8), (1, 1, -1))
     assert {tuple(p) for p in np.argwhere(moved[KINDS.index("consolidation")]).tolist()} == {
         (2, 1, 0), (2, 1, 1),
@@ -55,7 +56,7 @@ def test_a_phantom_sample_is_reproducible_and_true() -> None:
     assert one.findings == other.findings == drawn(5, PLAN.grid).findings
     assert one.dense is not None
     assert one.findings is not None
-    present = {k for f in one.findings if f.status == "present" for k in implied(f.kind)}
+    present = {k for f in one.findings if f.status == "present" for k in ontology.implied(f.kind)}
     assert {KINDS[n] for n in one.dense.any(axis=(1, 2, 3)).nonzero()[0]} <= present
     assert extra["masks"] != "none"
     assert one.present.any()

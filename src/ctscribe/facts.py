@@ -64,6 +64,19 @@ def places_of(kind: str) -> tuple[str, ...]:
     return tuple(r for r in ontology.model_regions() if r in reach)
 
 
+@cache
+def reachable(kind: str) -> tuple[bool, ...]:
+    """Model regions the medical priors allow for a kind: its regions, what encloses them and what they hold.
+
+    In tensor order. A detector may give the others no evidence at all, so they are never labels either: a lung nodule
+    is never inside the mediastinum.
+    """
+    reach: set[str] = set()
+    for region in ontology.findings()[kind].regions:
+        reach |= {*ontology.ancestors(region), *ontology.descendants(region)}
+    return tuple(name in reach for name in ontology.model_regions())
+
+
 def collapse(kind: str, places: Iterable[str]) -> tuple[str, ...]:
     """Model regions -> the regions a report would name: whole lungs when all their lobes are meant."""
     left, allowed, named = set(places), ontology.findings()[kind].regions, []

@@ -19,8 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, Integer, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
@@ -189,8 +188,3 @@ class SceneTokens:
     edges: Float[Tensor, "b k k"]
     findings: FindingLogits
     centres: Float[Tensor, "b k 3"]
-
-
-TokenIds = Integer[Tensor, "b l"]
-TokenMask = Int[Tensor, "b l"] | Bool[Tensor, "b l"]
-Device = torch.device | str

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ctscribe import ontology
-from ctscribe.facts import attribute_table, pooled
+from ctscribe.facts import attribute_table, pooled, reachable
 from ctscribe.report import Finding
 
 
@@ -110,7 +110,7 @@ class _Table:
             if finding.status == "absent" and not finding.regions:
                 self.presence_known[row, self.kinds[finding.kind]] = True
             elif finding.status == "uncertain":
-                for kind in implied(finding.kind):
+                for kind in ontology.implied(finding.kind):
                     self.presence_known[row, self.kinds[kind]] = False
         # Present findings last: what was seen outweighs a sentence that denies it or doubts it.
         for finding in sorted(findings, key=lambda f: f.size_mm[:1]):
@@ -118,7 +118,7 @@ class _Table:
                 self._present(row, finding)
 
     def _present(self, row: int, finding: Finding) -> None:
-        for kind in implied(finding.kind):
+        for kind in ontology.implied(finding.kind):
             column = self.kinds[kind]
             self.presence[row, column], self.presence_known[row, column] = 1, True
             self._place(row, column, kind, finding.regions)
@@ -137,28 +137,7 @@ class _Table:
         self.where_known[row, column] = ~unsure if first else self.where_known[row, column] & ~unsure
         self.where[row, column] = np.maximum(self.where[row, column], inside)
         marked = self.where[row, column] > 0
-        self.where_known[row, column] |= marked & reachable(kind)
-
-
-@cache
-def implied(kind: str) -> tuple[str, ...]:
-    """The kind and everything that is true whenever it is."""
-    found = [kind]
-    for current in found:
-        found += [other for other in ontology.findings()[current].implies if other not in found]
-    return tuple(found)
-
-
-@cache
-def reachable(kind: str) -> Bool[np.ndarray, " r"]:
-    """Model regions the medical priors allow for a kind: its regions, what encloses them and what they hold.
-
-    A detector may give the others no evidence at all, so they are never labels.
-    """
-    names, reach = ontology.model_regions(), set[str]()
-    for region in ontology.findings()[kind].regions:
-        reach |= {*ontology.ancestors(region), *ontology.descendants(region)}
-    return np.array([name in reach for name in names])
+        self.where_known[row, column] |= marked & np.array(reachable(kind))
 
 
 @cache
@@ -173,8 +152,9 @@ def _marks(kind: str, regions: tuple[str, ...]) -> tuple[Float[np.ndarray, " r"]
             holding |= set(ontology.ancestors(place))
             below |= set(ontology.descendants(place))
     inside = np.array([name in holding for name in names])
-    unsure = (np.array([name in below for name in names]) & ~inside) | (inside & ~reachable(kind))
-    return (inside & reachable(kind)).astype(np.float32), unsure
+    reach = np.array(reachable(kind))
+    unsure = (np.array([name in below for name in names]) & ~inside) | (inside & ~reach)
+    return (inside & reach).astype(np.float32), unsure
 
 
 def _stack_dense(outlines: Sequence[Bool[np.ndarray, "f t h w"] | None]) -> Float[Tensor, "b f t h w"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 from ctscribe import ontology
 from ctscribe.evaluation.tokens import tokenise
@@ -26,21 +26,9 @@ def status_by_kind(findings: Iterable[Finding]) -> dict[str, Status]:
     return said
 
 
-@cache
-def implied_by(kind: str) -> frozenset[str]:
-    """The kind itself and everything the ontology says is then true as well."""
-    reached, waiting = {kind}, [kind]
-    while waiting:
-        for other in ontology.findings()[waiting.pop()].implies:
-            if other not in reached:
-                reached.add(other)
-                waiting.append(other)
-    return frozenset(reached)
-
-
 def closure(kinds: Iterable[str]) -> frozenset[str]:
     """All kinds that hold when these do (a consolidation is a lung opacity)."""
-    return frozenset().union(*(implied_by(kind) for kind in kinds))
+    return frozenset().union(*(ontology.implied(kind) for kind in kinds))
 
 
 @dataclass(frozen=True)

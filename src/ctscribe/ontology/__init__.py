@@ -259,6 +259,15 @@ def descendants(region: str) -> tuple[str, ...]:
 
 
 @cache
+def implied(kind: str) -> tuple[str, ...]:
+    """The kind and everything that is true whenever it is (a consolidation is a lung opacity)."""
+    found = [kind]
+    for current in found:
+        found += [other for other in findings()[current].implies if other not in found]
+    return tuple(found)
+
+
+@cache
 def allowed(kind: str, region: str) -> bool:
     """Whether anatomy lets a finding of this kind lie in this region.
 

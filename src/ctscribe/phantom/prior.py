@@ -102,6 +102,19 @@ class LesionPrior:
                 hint="`ctscribe.ontology.findings().keys()` lists them",
             )
 
+    @classmethod
+    def crowded(cls, factor: float) -> LesionPrior:
+        """The default prior with every finding ``factor`` times as common: each scan then teaches more.
+
+        What a detector learns from such scans is where lesions are; how common they are is set by its thresholds.
+        """
+        plain = cls()
+        return cls(
+            prevalence={kind: min(0.5, p * factor) for kind, p in PREVALENCE.items()},
+            normal_rate=plain.normal_rate / factor,
+            max_kinds=round(plain.max_kinds * factor),
+        )
+
     def sample(self, rng: np.random.Generator) -> tuple[str, ...]:
         """Kinds of one study, in ontology order."""
         if self.force is not None:

@@ -40,7 +40,7 @@ class FindingHeads(nn.Module):
         self.kind = nn.Parameter(torch.randn(kinds, dim) * 0.02)
         self.size = MLP(dim + 3, 2 * dim, 1)
         self.attribute_heads = nn.ModuleDict({n: MLP(dim + 3, dim, len(v)) for n, v in self.attributes.items()})
-        self.register_buffer("allowed", allowed(names), persistent=False)
+        self.register_buffer("allowed", allowed(), persistent=False)
         places = [[name in places_of(kind) for name in names] for kind in ontology.findings()]
         self.register_buffer("named", torch.tensor(places), persistent=False)
 

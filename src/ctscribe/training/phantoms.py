@@ -28,7 +28,6 @@ from ctscribe.data.anatomy import Segmentation, segment
 from ctscribe.data.augment import AIR, roll_in
 from ctscribe.data.batch import Sample
 from ctscribe.data.store import StoreLayout, StudyStore, StudyStoreWriter, written_ids
-from ctscribe.data.targets import implied
 from ctscribe.errors import CTScribeError, TrainingError
 from ctscribe.phantom import DEMO_GRID, GridSpec, LesionPrior, PhantomStudy, generate
 from ctscribe.pipeline.placing import centre_of_chest
@@ -138,7 +137,7 @@ def lesion_tokens(
         voxels = np.argwhere(piece.mask) + np.array(piece.box_index[0]) + np.array(moved)
         inside = ((voxels >= 0) & (voxels < np.array(study.volume.shape))).all(axis=1)
         t, h, w = (voxels[inside] // size).T
-        for column in (kinds[k] for k in implied(kind)):
+        for column in (kinds[k] for k in ontology.implied(kind)):
             flags[column, t, h, w] = True
     return flags
 
@@ -235,9 +234,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first one")
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--crowding", type=float, default=1.0, help="how many times as common every finding is")
     options = parser.parse_args(arguments)
     try:
-        store = fill_store(PhantomPlan(options.n, options.seed), options.out, processes=options.processes)
+        plan = PhantomPlan(options.n, options.seed, lesions=LesionPrior.crowded(options.crowding))
+        store = fill_store(plan, options.out, processes=options.processes)
     except CTScribeError as error:
         Console(stderr=True).print(str(error), markup=False)
         sys.exit(error.exit_code)

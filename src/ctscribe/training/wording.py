@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ctscribe import ontology
 from ctscribe.data.batch import Sample, pad_examples
-from ctscribe.data.targets import implied
 from ctscribe.facts import FindingFacts, canonical, facts_of
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.report import Finding, report_order
@@ -59,7 +58,7 @@ def report_text(findings: Sequence[Finding], language: ontology.Language, seed: 
 def with_every_negative(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """What is present or uncertain, and every pertinent negative that nothing said or implied contradicts."""
     said = [f for f in canonical(findings) if f.status != "absent"]
-    mentioned = {kind for f in said for kind in implied(f.kind)}
+    mentioned = {kind for f in said for kind in ontology.implied(f.kind)}
     negatives = [k for kinds in PERTINENT_NEGATIVES.values() for k in kinds if k not in mentioned]
     return report_order([*said, *(Finding(kind, "absent") for kind in negatives)])
 
