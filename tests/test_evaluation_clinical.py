@@ -53,7 +53,7 @@ def test_a_kind_said_twice_takes_its_strongest_status():
 
 def test_a_consolidation_is_a_lung_opacity_and_an_absent_one_is_not():
     assert closure(["consolidation"]) == {"consolidation", "lung_opacity"}
-    names = vocabulary("ct_rate")
+    names = vocabulary("ontology")
     matrix = present_matrix(
         [
             record(Finding("consolidation")),
@@ -61,11 +61,14 @@ def test_a_consolidation_is_a_lung_opacity_and_an_absent_one_is_not():
         ],
         names,
     )
-    assert [label for label, on in zip(names, matrix[0], strict=True) if on] == [
-        "Lung opacity",
-        "Consolidation",
-    ]
+    assert [kind for kind, on in zip(names, matrix[0], strict=True) if on] == ["lung_opacity", "consolidation"]
     assert not matrix[1].any()
+
+
+def test_for_the_annotators_of_ct_rate_a_consolidation_alone_is_no_lung_opacity():
+    names = vocabulary("ct_rate")
+    (given,) = present_matrix([record(Finding("consolidation"))], names)
+    assert [label for label, on in zip(names, given, strict=True) if on] == ["Consolidation"]
 
 
 @pytest.mark.parametrize("seed", range(30))

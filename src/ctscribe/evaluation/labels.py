@@ -1,9 +1,9 @@
 """Is each abnormality reported? Precision, recall and F1 per label, macro and micro.
 
-Two vocabularies: CT-RATE's 18 labels, which others publish, and every finding kind of the ontology. A label
-is positive when the report says the kind is present or possible, or says another that implies it: CT-RATE's
-annotators count uncertain statements, and one rule serves both vocabularies. Whether a system hedges where the
-reference is sure is counted in `faithfulness`.
+Two vocabularies. CT-RATE's 18 labels, which others publish, are given as its annotators give them: read from the text
+of a report whose findings were read from it (`report.parse.ct_rate_labels`), else from the structured findings. A finding
+kind of the ontology is positive when the report says it is present or possible, or says another that implies it. Whether
+a system hedges where the reference is sure is counted in `faithfulness`.
 
 Conventions are scikit-learn's (`precision_recall_fscore_support` with `zero_division=0`), except that a
 label no reference is positive for has no recall and no F1: it leaves the macro average, and the table says
@@ -21,6 +21,7 @@ import numpy as np
 from ctscribe import ontology
 from ctscribe.evaluation.record import Pair, Record, closure
 from ctscribe.evaluation.scorer import Measure, Scorer, defined, ratio
+from ctscribe.report.parse import ct_rate_labels, ct_rate_labels_of
 
 VocabularyName = Literal["ct_rate", "ontology"]
 
@@ -32,12 +33,21 @@ def vocabulary(name: VocabularyName) -> Mapping[str, str]:
     return MappingProxyType({kind: kind for kind in ontology.findings()})
 
 
+def positive(record: Record, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """The labels of a vocabulary that are positive in a report, in its order."""
+    if labels == ontology.ct_rate_labels():
+        given = ct_rate_labels(record.text, record.language) if record.parsed else ct_rate_labels_of(record.findings)
+        return tuple(label for label, true in given.items() if true)
+    kinds = closure(record.possible)
+    return tuple(label for label, kind in labels.items() if kind in kinds)
+
+
 def present_matrix(records: Sequence[Record], labels: Mapping[str, str]) -> np.ndarray:
     """Boolean matrix (records, labels): is the label positive in the report?"""
-    column = {kind: index for index, kind in enumerate(labels.values())}
+    column = {label: index for index, label in enumerate(labels)}
     matrix = np.zeros((len(records), len(column)), dtype=bool)
     for row, record in enumerate(records):
-        matrix[row, [column[kind] for kind in closure(record.possible) if kind in column]] = True
+        matrix[row, [column[label] for label in positive(record, labels)]] = True
     return matrix
 
 
@@ -105,11 +115,11 @@ class Labels(Scorer):
 
     def explain(self, pair: Pair) -> dict[str, Any]:
         """Labels found, invented and missed."""
-        found, truth = closure(pair.candidate.possible), closure(pair.reference.possible)
+        found, truth = positive(pair.candidate, self.labels), positive(pair.reference, self.labels)
         return {
-            "found": [label for label, kind in self.labels.items() if kind in found & truth],
-            "invented": [label for label, kind in self.labels.items() if kind in found - truth],
-            "missed": [label for label, kind in self.labels.items() if kind in truth - found],
+            "found": [label for label in found if label in truth],
+            "invented": [label for label in found if label not in truth],
+            "missed": [label for label in truth if label not in found],
         }
 
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:

@@ -68,11 +68,14 @@ class Words:
         self.words = tuple(words)
         self._always: list[int] = []
         self._names: dict[str, list[int]] = {}
+        self._by_letter: dict[str, list[int]] = {}
         literals: dict[str, list[int]] = {}
         for position, word in enumerate(self.words):
-            if isinstance(word, Name):
-                first = _WORD.match(word.phrase) if word.whole_words else None
-                self._names.setdefault(first.group() if first else word.phrase[0], []).append(position)
+            if isinstance(word, Name) and word.whole_words:
+                first = _WORD.match(word.phrase)
+                self._names.setdefault(first.group() if first else word.phrase, []).append(position)
+            elif isinstance(word, Name):
+                self._by_letter.setdefault(word.phrase[0], []).append(position)
             elif word.literals:
                 for literal in word.literals:
                     literals.setdefault(literal, []).append(position)
@@ -84,8 +87,10 @@ class Words:
         """(meaning, hit) of everything found, in the order of the words."""
         flat = sentence.replace("-", " ")
         tried = set(self._always)
-        for token in {*_WORD.findall(flat), *flat}:
-            tried.update(self._names.get(token, ()))
+        for index, keys in ((self._names, _WORD.findall(flat)), (self._by_letter, flat)):
+            if index:
+                for key in index.keys() & keys:
+                    tried.update(index[key])
         for literal, positions in self._literals:
             if literal in sentence:
                 tried.update(positions)
@@ -104,14 +109,43 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Lexicon:
-    """Everything that is recognised in one language."""
+class Topic:
+    """What a heading adds to the sentences below it.
+
+    Attributes:
+        kinds: words that name a finding only here ("effusion" under "PLEURA:").
+        place: region that findings without a place lie in, "" for none.
+        elsewhere: True when a bare "nodule" here is not in the lungs.
+    """
 
     kinds: Words
+    place: str = ""
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Everything that is recognised in one language.
+
+    Attributes:
+        kinds: names of findings; each means a `Sense`.
+        further: words that count for one CT-RATE label only; each means a `Further`.
+        regions: names of places; each means region ids.
+        attributes: names of attribute values; each means (attribute, value) pairs.
+        cues: compiled cue patterns by name.
+        elsewhere_kinds: kinds whose plain names belong to other organs too.
+        topics: what headings add, by topic.
+        headed: how each topic, and each section that is no topic, is headed.
+    """
+
+    kinds: Words
+    further: Words
     regions: Words
     attributes: Words
     cues: dict[str, re.Pattern[str]]
     elsewhere_kinds: frozenset[str]
+    topics: dict[str, Topic]
+    headed: dict[str, re.Pattern[str]]
 
 
 @dataclass(frozen=True)
@@ -200,6 +234,48 @@ def _pattern(means: Any, regex: str) -> Pattern:
     return Pattern(means, re.compile(regex), required_literals(regex))
 
 
+@cache
+def label_table() -> Any:
+    """How CT-RATE's labels are given (``reading/ct_rate.yaml``)."""
+    table = files("ctscribe.report") / "reading" / "ct_rate.yaml"
+    return yaml.safe_load(table.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Further:
+    """Words that count for one CT-RATE label only: in a sentence that matches `needs` and does not match `unless`."""
+
+    label: str
+    sense: Sense
+    needs: re.Pattern[str] | None = None
+    unless: re.Pattern[str] | None = None
+
+    def holds(self, sentence: str) -> bool:
+        """Whether the words count in this sentence."""
+        if self.needs is not None and not self.needs.search(sentence):
+            return False
+        return self.unless is None or not self.unless.search(sentence)
+
+
+def _label_patterns(language: Language) -> Iterator[Pattern]:
+    for label, habit in label_table().items():
+        for entry in habit.get("also", {}).get(language, []):
+            rule = {"words": entry} if isinstance(entry, str) else entry
+            needs, unless = (re.compile(rule[key]) if key in rule else None for key in ("with", "unless"))
+            yield _pattern(Further(label, Sense(habit["kinds"][0]), needs, unless), rule["words"])
+
+
+def _topics(table: Any) -> Iterator[tuple[str, Topic]]:
+    for name, entry in table.items():
+        patterns = [
+            _pattern(Sense(kind, status), regex)
+            for part, status in (("kinds", None), ("absent", "absent"))
+            for kind, regexes in entry.get(part, {}).items()
+            for regex in regexes
+        ]
+        yield name, Topic(Words(patterns), entry.get("place", ""), entry.get("elsewhere", False))
+
+
 def _named(means: Any, names: Iterable[str], language: Language) -> Iterator[Name]:
     for name in dict.fromkeys(n.lower().replace("-", " ") for n in names):
         yield Name(means, name, whole_words=language == "en")
@@ -265,18 +341,26 @@ def lexicon(language: Language) -> Lexicon:
         "pseudo": _any(table["negation"]["pseudo"]),
         "no_before": _any(table["negation"]["before"]),
         "no_after": _any(table["negation"]["after"]),
+        "qualified": re.compile(table["negation"]["qualified"]),
+        "mute_before": _any(table["mute"]["before"]),
+        "mute_after": _any(table["mute"]["after"]),
+        "masked": _any(table["masked"]),
         "maybe_before": _any(table["uncertainty"]["before"]),
         "maybe_after": _any(table["uncertainty"]["after"]),
     }
     for name, value in table.items():
         if isinstance(value, str):
-            cues[name] = re.compile(value)
+            cues[name] = re.compile(value, re.VERBOSE if name == "headings" else 0)
     for part in ("organs", "lungs", "overrides", "chest"):
         cues[part] = re.compile(table["elsewhere"][part])
+    headed = table["sections"] | {name: entry["heading"] for name, entry in table["topics"].items()}
     return Lexicon(
         kinds=Words(_kind_patterns(language)),
+        further=Words(_label_patterns(language)),
         regions=Words(_region_patterns(language)),
         attributes=Words(_attribute_patterns(language)),
         cues=cues,
         elsewhere_kinds=frozenset(table["elsewhere"]["kinds"]),
+        topics=dict(_topics(table["topics"])),
+        headed={name: re.compile(regex) for name, regex in headed.items()},
     )

@@ -57,13 +57,18 @@ _ZH_LEVEL = {"上": "upper", "中": "middle", "下": "lower"}
 _ZH_SIDE = {"右": ("right",), "左": ("left",), "双": ("right", "left"), "两": ("right", "left")}
 
 
-def named_by_rule(sentence: str, language: Language) -> Iterator[tuple[int, int, Place, bool]]:
-    """(start, end, place, strong) of every place phrase; a weak one counts only directly before a finding."""
+def named_by_rule(
+    sentence: str, language: Language, headed: str | None = None
+) -> Iterator[tuple[int, int, Place, bool]]:
+    """(start, end, place, strong) of every place phrase; a weak one counts only directly before a finding.
+
+    `headed` is the side of the heading, meant where a lobe is named without one.
+    """
     if language == "zh":
-        yield from _chinese(sentence)
+        yield from _chinese(sentence, headed)
         return
     for match in _LOBES.finditer(sentence):
-        if lobes := _english_lobes(match, sentence):
+        if lobes := _english_lobes(match, sentence, headed):
             yield match.start(), match.end(), lobes, True
     for match in _LUNGS.finditer(sentence):
         yield match.start(), match.end(), ("lungs",), True
@@ -87,7 +92,7 @@ def _lobes(sides: tuple[str, ...], level: str) -> Iterator[str]:
             yield lobe
 
 
-def _english_lobes(match: re.Match[str], sentence: str) -> Place:
+def _english_lobes(match: re.Match[str], sentence: str, headed: str | None) -> Place:
     tail = match.group("tail")
     body = sentence[match.start() : match.start("noun")]
     both = ("right", "left")
@@ -101,11 +106,11 @@ def _english_lobes(match: re.Match[str], sentence: str) -> Place:
         elif token.startswith("b"):
             side = both
         else:
-            found += _lobes(side or _understood_side(token, match, sentence), token)
+            found += _lobes(side or _understood_side(token, match, sentence, headed), token)
     return tuple(dict.fromkeys(found))
 
 
-def _understood_side(level: str, match: re.Match[str], sentence: str) -> tuple[str, ...]:
+def _understood_side(level: str, match: re.Match[str], sentence: str, headed: str | None) -> tuple[str, ...]:
     """The side of "the lower lobe(s)": both for a plural, the right for the middle lobe, else the side named before."""
     if level == "middle":
         return ("right",)
@@ -113,11 +118,13 @@ def _understood_side(level: str, match: re.Match[str], sentence: str) -> tuple[s
         return ("right", "left")
     before = re.findall(r"\b(?:right|left)\b", sentence[: match.start()])
     after = re.match(r"[^,;.]{0,40}\b(?:of|in) the (right|left)\b", sentence[match.end() :])
-    return (after.group(1),) if after else tuple(before[-1:])
+    if after:
+        return (after.group(1),)
+    return tuple(before[-1:]) or ((headed,) if headed else ())
 
 
-def _chinese(sentence: str) -> Iterator[tuple[int, int, Place, bool]]:
-    side: tuple[str, ...] = ()
+def _chinese(sentence: str, headed: str | None) -> Iterator[tuple[int, int, Place, bool]]:
+    side: tuple[str, ...] = (headed,) if headed else ()
     for match in _ZH_LOBES.finditer(sentence):
         side = _ZH_SIDE.get(match.group(1) or "", side)
         levels = re.findall(r"[上中下]", match.group(2))

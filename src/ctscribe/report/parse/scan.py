@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ctscribe.ontology import Language
-from ctscribe.report.parse.lexicon import Lexicon, Sense
+from ctscribe.report.parse.lexicon import Lexicon, Sense, Topic
 from ctscribe.report.parse.places import Place, named_by_rule
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
@@ -46,9 +47,13 @@ class Item:
     strong: bool = True
 
 
-def mentions(sentence: str, lexicon: Lexicon) -> list[Mention]:
+def mentions(sentence: str, lexicon: Lexicon, topics: Sequence[Topic] = ()) -> list[Mention]:
     """Mentions in order of position; a word inside a longer mention is not one of its own."""
-    found = [Mention(hit.start, hit.end, means, hit.gap) for means, hit in lexicon.kinds.hits(sentence)]
+    found = [
+        Mention(hit.start, hit.end, means, hit.gap)
+        for words in (lexicon.kinds, *(topic.kinds for topic in topics))
+        for means, hit in words.hits(sentence)
+    ]
     found.sort(key=lambda m: (m.start, -m.end, m.sense.status or "", m.sense.attribute is None))
     kept: list[Mention] = []
     for mention in found:
@@ -56,6 +61,15 @@ def mentions(sentence: str, lexicon: Lexicon) -> list[Mention]:
         if new and not any(_hides(other, mention) for other in found):
             kept.append(mention)
     return kept
+
+
+def further_mentions(sentence: str, lexicon: Lexicon) -> list[tuple[str, Mention]]:
+    """Words that count for one CT-RATE label only, with that label."""
+    return [
+        (means.label, Mention(hit.start, hit.end, means.sense, hit.gap))
+        for means, hit in lexicon.further.hits(sentence)
+        if means.holds(sentence)
+    ]
 
 
 def _hides(other: Mention, mention: Mention) -> bool:
@@ -77,9 +91,14 @@ def _hides(other: Mention, mention: Mention) -> bool:
     return inside and longer
 
 
-def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Mention]) -> list[Item]:
-    """Places, attributes and sizes in order of position, none inside a mention (except in its gap)."""
-    places = _places(sentence, lexicon, language)
+def items(
+    sentence: str, lexicon: Lexicon, language: Language, taken: list[Mention], side: str | None = None
+) -> list[Item]:
+    """Places, attributes and sizes in order of position, none inside a mention (except in its gap).
+
+    `side` is that of the heading: it is meant where a lobe is named without one.
+    """
+    places = _places(sentence, lexicon, language, side)
     words = [Item(hit.start, hit.end, senses=means) for means, hit in lexicon.attributes.hits(sentence)]
     found = _longest(places) + _longest(words) + list(_sizes(sentence, lexicon))
     found = [_clipped(item, taken) for item in found]
@@ -87,9 +106,9 @@ def items(sentence: str, lexicon: Lexicon, language: Language, taken: list[Menti
     return sorted(free, key=lambda item: item.start)
 
 
-def _places(sentence: str, lexicon: Lexicon, language: Language) -> list[Item]:
+def _places(sentence: str, lexicon: Lexicon, language: Language, side: str | None) -> list[Item]:
     found = [Item(hit.start, hit.end, place=means) for means, hit in lexicon.regions.hits(sentence)]
-    found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language)]
+    found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language, side)]
     return found
 
 
@@ -130,12 +149,16 @@ def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
     return found
 
 
-def veto(sentence: str, clause: tuple[int, int], mention: Mention, lexicon: Lexicon) -> bool:
+def veto(
+    sentence: str, clause: tuple[int, int], mention: Mention, lexicon: Lexicon, topics: Sequence[Topic] = ()
+) -> bool:
     """Whether a word such as "nodule" speaks of another organ here ("hypodense nodule in the liver")."""
     if mention.kind not in lexicon.elsewhere_kinds:
         return False
     around = sentence[clause[0] : clause[1]]
     around = around[: mention.start - clause[0]] + " " + around[mention.end - clause[0] :]
+    if topics and all(topic.elsewhere for topic in topics) and not lexicon.cues["lungs"].search(around):
+        return True
     if lexicon.cues["chest"].search(around):
         return bool(lexicon.cues["overrides"].search(around))
     if lexicon.cues["overrides"].search(sentence):

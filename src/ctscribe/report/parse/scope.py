@@ -7,6 +7,7 @@ reaches over its clause, forwards or backwards; words that look negative but den
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import pairwise
 
 from ctscribe.ontology import Language
@@ -72,30 +73,46 @@ def bracket_of(mention: Mention, sentence: str) -> Clause | None:
     return next((span for span in spans if span[0] <= mention.start < span[1]), None)
 
 
-def status_of(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) -> Status:
-    """Present, absent or uncertain, by the cues of the clause around a mention."""
+@dataclass(frozen=True)
+class Ruling:
+    """What the words around a mention say of it.
+
+    Attributes:
+        status: None when they make it say nothing about this scan ("history of", "cannot be evaluated").
+        qualified: True for a denial that leaves some ("no new nodule").
+    """
+
+    status: Status | None
+    qualified: bool = False
+
+
+def ruling(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) -> Ruling:
+    """Present, absent, uncertain or nothing, by the cues of the clause around a mention."""
     if mention.sense.status == "absent":
-        return "absent"
+        return Ruling("absent")
     cues = lexicon.cues
     if bracket := bracket_of(mention, sentence):
         clause = bracket
     else:
-        sentence = _masked(_ASIDE, _masked(_BRACKETS, sentence))
+        sentence = masked(_ASIDE, masked(_BRACKETS, sentence))
     before = sentence[clause[0] : mention.start]
     after = sentence[mention.end : clause[1]]
     if mention.gap[0] >= 0:
         before += " " + sentence[mention.gap[0] : mention.gap[1]]
-    before, after = (_masked(cues["pseudo"], text) for text in (before, after))
+    if cues["mute_before"].search(before) or cues["mute_after"].search(after):
+        return Ruling(None)
+    before, after = (masked(cues["pseudo"], text) for text in (before, after))
     unsure = bool(cues["maybe_after"].search(after))
-    after = _masked(cues["maybe_after"], after)
+    after = masked(cues["maybe_after"], after)
     before_unmasked = before
     unsure = unsure or bool(cues["maybe_before"].search(before))
-    if unsure and not cues["no_before"].search(_masked(cues["maybe_before"], before_unmasked)):
-        return "uncertain"
+    if unsure and not cues["no_before"].search(masked(cues["maybe_before"], before_unmasked)):
+        return Ruling("uncertain")
     if cues["no_before"].search(before) or cues["no_after"].search(after):
-        return "absent"
-    return "uncertain" if unsure or mention.sense.status == "uncertain" else "present"
+        return Ruling("absent", bool(cues["qualified"].search(before)))
+    return Ruling("uncertain" if unsure or mention.sense.status == "uncertain" else "present")
 
 
-def _masked(pattern: re.Pattern[str], text: str) -> str:
+def masked(pattern: re.Pattern[str], text: str) -> str:
+    """The text with every match blanked out, positions kept."""
     return pattern.sub(lambda match: " " * len(match.group()), text)

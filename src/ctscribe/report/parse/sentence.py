@@ -1,0 +1,83 @@
+"""One sentence -> what it states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ctscribe import ontology
+from ctscribe.ontology import Language
+from ctscribe.report.parse import scan, scope
+from ctscribe.report.parse.assemble import Draft, assemble
+from ctscribe.report.parse.lexicon import Lexicon, Topic, lexicon
+from ctscribe.report.words import Finding, Status
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One statement of a sentence.
+
+    Attributes:
+        finding: what is stated.
+        words: the words that name it, as normalised.
+        label: set when the words count only for this CT-RATE label and name no finding.
+        qualified: a denial that leaves some ("no new nodule").
+    """
+
+    finding: Finding
+    words: str
+    label: str | None = None
+    qualified: bool = False
+
+
+@lru_cache(maxsize=131072)
+def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[Reading, ...]:
+    """Everything one normalised sentence states.
+
+    Args:
+        sentence: see `text.sentences`.
+        language: of the sentence.
+        topic: what the heading above it speaks of, a key of ``topics`` in ``reading/<language>.yaml``, or "".
+    """
+    words = lexicon(language)
+    topics = [words.topics[name] for name in topic.split("+")] if topic else []
+    visible = scope.masked(words.cues["masked"], sentence)
+    found = scan.mentions(visible, words, topics)
+    further = scan.further_mentions(sentence, words)
+    if not found and not further:
+        return ()
+    parts = scope.clauses(sentence, language, words, found)
+    found = [m for m in found if not scan.veto(sentence, scope.clause_of(m, parts), m, words, topics)]
+    readings: dict[Finding, Reading] = {}
+    for draft in _drafts(sentence, language, words, found, topics):
+        said = scope.ruling(draft.mention, scope.clause_of(draft.mention, parts), sentence, words)
+        if said.status is not None:
+            finding = _finding(draft, said.status)
+            name = sentence[draft.mention.start : draft.mention.end]
+            readings.setdefault(finding, Reading(finding, name, qualified=said.qualified))
+    extra = []
+    for label, mention in further:
+        said = scope.ruling(mention, scope.clause_of(mention, parts), sentence, words)
+        if said.status is not None:
+            name = sentence[mention.start : mention.end]
+            extra.append(Reading(Finding(mention.kind, said.status), name, label))
+    return (*readings.values(), *extra)
+
+
+def _drafts(
+    sentence: str, language: Language, words: Lexicon, found: list[scan.Mention], topics: Sequence[Topic]
+) -> list[Draft]:
+    """Mentions with what belongs to them; where they name no place, the one of the heading."""
+    place = next((topic.place for topic in topics if topic.place), "")
+    side = ontology.regions()[place].side if place else None
+    drafts = assemble(sentence, language, words, found, scan.items(sentence, words, language, found, side))
+    for draft in drafts:
+        if place and not draft.places:
+            draft.take(scan.Item(0, 0, place=(place,)))
+    return drafts
+
+
+def _finding(draft: Draft, status: Status) -> Finding:
+    size = () if status == "absent" else draft.size
+    return Finding(draft.kind, status, draft.regions, size, tuple(draft.values.items()))

@@ -1,0 +1,66 @@
+"""Headings: what the sentences below them speak of, and which sections state no findings.
+
+"LUNGS: ..." says where to look; under "PLEURA:" a bare "effusion" is pleural; what stands under "INDICATION:" was
+asked, not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ctscribe.ontology import Language
+from ctscribe.report.parse.lexicon import Lexicon, lexicon
+from ctscribe.report.parse.text import split_sentences
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One sentence with what the heading above it says.
+
+    Attributes:
+        sentence: normalised, in lower case, without its heading.
+        topic: names of topics joined by "+", in the order of the reading table; "" for none.
+        section: ``"findings"`` or ``"impression"``.
+    """
+
+    sentence: str
+    topic: str
+    section: str
+
+
+def pieces(text: str, language: Language) -> Iterator[Piece]:
+    """Sentences that state findings, each with its topic; those of a history, a technique and the like are left out.
+
+    Where no other heading follows, such a section is one sentence long.
+    """
+    words = lexicon(language)
+    headed = [_unheaded(sentence, words) for sentence in split_sentences(text, language)]
+    speaking = [n for n, (named, _) in enumerate(headed) if named and "silent" not in named]
+    topic, section, silent = "", "findings", False
+    for n, (named, sentence) in enumerate(headed):
+        if named:
+            silent = "silent" in named
+            section = next((name for name in ("impression", "findings") if name in named), section)
+            topic = "+".join(name for name in named if name in words.topics)
+        if sentence and not silent:
+            yield Piece(sentence, topic, section)
+        silent = silent and (not sentence or (bool(speaking) and n < speaking[-1]))
+
+
+def _unheaded(sentence: str, words: Lexicon) -> tuple[list[str], str]:
+    """(topics its headings name, the sentence without them in lower case); a heading of none of them names "other".
+
+    Without a colon it is a heading only in capitals: "LYMPH NODES" is one, "Mediastinal lymph nodes" is a finding.
+    """
+    named: list[str] = []
+    shouted, sentence = sentence.upper() == sentence, sentence.lower()
+    while (heading := words.cues["headings"].match(sentence)) and (shouted or ":" in heading.group()):
+        named = topics_of(heading.group(), words) or ["other"]
+        sentence = sentence[heading.end() :]
+    return named, sentence
+
+
+def topics_of(heading: str, words: Lexicon) -> list[str]:
+    """Topics a heading names, in the order of the table."""
+    return [name for name, regex in words.headed.items() if regex.search(heading)]
