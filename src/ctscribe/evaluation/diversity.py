@@ -74,13 +74,14 @@ def mean_distance(records: Sequence[Record], seed: int = 0) -> float | None:
     return float(np.mean(distances))
 
 
-def _collapse(ours: float | None, theirs: float | None) -> float | None:
+def collapse_of(ours: float | None, theirs: float | None) -> float | None:
+    """Template-collapse index of two mean distances, the system's and the references'; None when undefined."""
     return None if ours is None or not theirs else float(np.clip(1.0 - ours / theirs, 0.0, 1.0))
 
 
 def collapse_index(system: Sequence[Record], references: Sequence[Record], seed: int = 0) -> float | None:
     """Share of the references' diversity that the system has lost; None when the references have none."""
-    return _collapse(mean_distance(system, seed), mean_distance(references, seed))
+    return collapse_of(mean_distance(system, seed), mean_distance(references, seed))
 
 
 def diversity(system: Sequence[Record], reference_distance: float | None, seed: int = 0) -> Diversity:
@@ -95,5 +96,5 @@ def diversity(system: Sequence[Record], reference_distance: float | None, seed: 
         distinct=len(counts) / len(system),
         most_common=counts.most_common(1)[0][1] / len(system),
         distance=distance,
-        collapse=_collapse(distance, reference_distance),
+        collapse=collapse_of(distance, reference_distance),
     )

@@ -6,7 +6,7 @@ metric is a function of summed counts, a resample is a weighted sum of rows: no 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from ctscribe.evaluation.scorer import Scorer, defined
 _BLOCK_CELLS = 4_000_000
 
 # An interval needs the measure to be defined in nearly every resample, else it describes the lucky ones only.
-_DEFINED_SHARE = 0.95
+LEAST_DEFINED = 0.95
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,36 @@ class Estimate:
     high: float | None = None
 
 
+def codes_of(clusters: Sequence[Hashable]) -> np.ndarray:
+    """Clusters numbered in order of appearance, int64 of their shape."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(cluster, len(number)) for cluster in clusters], dtype=np.int64)
+
+
 def sums_by_cluster(tally: np.ndarray, clusters: Sequence[Hashable]) -> np.ndarray:
     """Rows of (reports, counts) added per cluster: float64 (clusters, counts), in order of appearance."""
-    number: dict[Hashable, int] = {}
-    codes = np.array([number.setdefault(cluster, len(number)) for cluster in clusters], dtype=np.int64)
-    sums = np.zeros((len(number), tally.shape[1]))
+    codes = codes_of(clusters)
+    sums = np.zeros((int(codes.max(initial=-1)) + 1, tally.shape[1]))
     np.add.at(sums, codes, tally)
     return sums
 
 
-def resampled_totals(sums: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Totals of bootstrap samples of clusters, float64 of shape (resamples, counts)."""
+def weight_blocks(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of n clusters is drawn into each bootstrap sample, in blocks: float64 (samples, n).
+
+    A block holds a few million numbers whatever n is, so memory does not grow with resamples times clusters.
+    """
     rng = np.random.default_rng(seed)
-    n = len(sums)
     block = max(1, _BLOCK_CELLS // max(n, 1))
-    totals = []
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        totals.append(weights @ sums)
+        yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+
+
+def resampled_totals(sums: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Totals of bootstrap samples of clusters, float64 of shape (resamples, counts)."""
+    totals = [weights @ sums for weights in weight_blocks(len(sums), resamples, seed)]
     return np.concatenate(totals) if totals else np.zeros((0, sums.shape[1]))
 
 
@@ -79,17 +89,50 @@ def estimates(
         measure name -> Estimate. No interval with fewer than two clusters, or where the measure is undefined
         in more than a twentieth of the resamples.
     """
-    point = scorer.values(tally.sum(axis=0))
-    sums = sums_by_cluster(tally, clusters)
-    if resamples < 1 or len(sums) < 2:
-        return {name: Estimate(defined(float(value))) for name, value in point.items()}
-    drawn = scorer.values(resampled_totals(sums, resamples, seed))
-    return {name: _estimate(float(value), drawn[name], level) for name, value in point.items()}
+    tallies = {scorer.name: tally}
+    return all_estimates([scorer], tallies, clusters, resamples=resamples, level=level, seed=seed)[scorer.name]
 
 
-def _estimate(value: float, drawn: np.ndarray, level: float) -> Estimate:
-    known = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or known.size < _DEFINED_SHARE * drawn.size:
+def all_estimates(
+    scorers: Sequence[Scorer],
+    tallies: Mapping[str, np.ndarray],
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, dict[str, Estimate]]:
+    """`estimates` of several scorers; the samples are drawn once and shared.
+
+    Returns:
+        scorer name -> measure name -> Estimate.
+    """
+    sums = {scorer.name: sums_by_cluster(tallies[scorer.name], clusters) for scorer in scorers}
+    n = len(set(clusters))
+    totals: dict[str, list[np.ndarray]] = {name: [] for name in sums}
+    for weights in weight_blocks(n, resamples if n > 1 else 0, seed):
+        for name, own in sums.items():
+            totals[name].append(weights @ own)
+    found: dict[str, dict[str, Estimate]] = {}
+    for scorer in scorers:
+        point = scorer.values(tallies[scorer.name].sum(axis=0))
+        parts = totals[scorer.name]
+        drawn = scorer.values(np.concatenate(parts)) if parts else {}
+        found[scorer.name] = {name: estimate(float(v), drawn.get(name), level) for name, v in point.items()}
+    return found
+
+
+def estimate(value: float, drawn: np.ndarray | None, level: float) -> Estimate:
+    """A value with the percentile interval of its bootstrap samples; without one where there are none."""
+    if np.isnan(value) or drawn is None:
         return Estimate(defined(value))
+    return Estimate(value, *percentile_interval(drawn, level))
+
+
+def percentile_interval(drawn: np.ndarray, level: float) -> tuple[float | None, float | None]:
+    """The interval of bootstrap samples; (None, None) where too few of them are defined."""
+    known = drawn[~np.isnan(drawn)]
+    if not known.size or known.size < LEAST_DEFINED * drawn.size:
+        return None, None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high))
+    return float(low), float(high)

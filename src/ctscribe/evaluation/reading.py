@@ -1,22 +1,24 @@
-"""JSONL -> records: one JSON object a line, and one clear error for whatever is wrong with it.
+"""Files -> records: rows are checked, and one clear error says whatever is wrong with them.
 
     {"id": "s1", "text": "...", "language": "en"}
     {"id": "s2", "findings_text": "...", "impression": "...", "language": "zh", "patient": "p7", "findings": [...]}
 
 `findings` holds structured findings in the JSON form of `ctscribe.report.Finding`; without them the text is parsed.
-Every file is read whole before anything is scored, so an error names all lines that share it.
+`probabilities`, `boxes` and the fields of the strata are read by `extras`. Other forms are turned into such rows by
+`importers`. Every file is checked whole before anything is scored, so an error names all lines that share it.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ctscribe.errors import InputRefused, UnreadableInput
+from ctscribe.evaluation import extras
+from ctscribe.evaluation.importers import Form, Role, imported
 from ctscribe.evaluation.record import Record
 from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report import Finding
@@ -49,33 +51,122 @@ class ReportSet:
     notes: tuple[str, ...] = ()
 
 
-def read_reports(path: Path, *, language: Language | None = None, findings_from: FindingsFrom = "given") -> ReportSet:
-    """Read a JSONL file of reports.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One checked row that is not parsed yet.
+
+    Attributes:
+        line: line (or entry) of the file.
+        id: names the study.
+        language: stated, or told from the script.
+        data: the row as it was read.
+    """
+
+    line: int
+    id: str
+    language: Language
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Checked rows of one file: ids unique, every text in one known language."""
+
+    path: Path
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_reports(
+    path: Path,
+    *,
+    language: Language | None = None,
+    findings_from: FindingsFrom = "given",
+    role: Role = "references",
+    form: Form = "auto",
+) -> ReportSet:
+    """Read a file of reports.
 
     Args:
         language: keep only reports in this language; None keeps all.
         findings_from: ``"given"`` uses structured findings where a row has them and parses the text elsewhere;
             ``"text"`` parses every text.
+        role: which side is wanted of a file that holds both.
+        form: form of the file, see `importers`.
 
     Raises:
-        UnreadableInput: not there, not UTF-8, not JSON objects line by line, or findings of the wrong shape.
+        UnreadableInput: not there, not UTF-8, not of that form, or findings of the wrong shape.
         InputRefused: missing or duplicate ids, empty texts, a text in another language than stated, or in two.
     """
-    rows = _rows(path)
+    found = read_rows(path, language=language, role=role, form=form)
+    records = tuple(record_of(path, row, findings_from) for row in found.rows)
+    parsed = sum(record.parsed for record in records)
+    return ReportSet(records, (*found.notes, parsing_note(path.name, parsed, len(records))))
+
+
+def read_rows(
+    path: Path, *, language: Language | None = None, role: Role = "references", form: Form = "auto"
+) -> RowSet:
+    """Read and check a file without parsing a report.
+
+    Raises:
+        UnreadableInput, InputRefused: see `read_reports`.
+    """
+    source = imported(path, role, form)
+    rows = source.rows
     _refuse_lines(path, "missing_ids", "an id in every line", [n for n, row in rows if _id(row) == ""])
-    _refuse_lines(
-        path, "empty_texts", "a text in every line", [n for n, row in rows if not _text(path, n, row).strip()]
-    )
-    broken = [n for n, row in rows if _MOJIBAKE.search(_text(path, n, row))]
+    texts = [_text(path, n, row) for n, row in rows]
+    empty = [n for (n, _), text in zip(rows, texts, strict=True) if not text.strip()]
+    _refuse_lines(path, "empty_texts", "a text in every line", empty)
+    broken = [n for (n, _), text in zip(rows, texts, strict=True) if _MOJIBAKE.search(text)]
     _refuse_lines(path, "wrong_encoding", "text saved as UTF-8", broken, "save the file as UTF-8 from its original")
 
-    spoken = [_language(path, n, row) for n, row in rows]
-    kept = [(n, row, said) for (n, row), said in zip(rows, spoken, strict=True) if language in (None, said)]
-    _refuse_duplicates(path, [(n, _id(row)) for n, row, _ in kept])
+    spoken = [_language(path, n, row, text) for (n, row), text in zip(rows, texts, strict=True)]
+    kept = [
+        Row(n, _id(row), said, row) for (n, row), said in zip(rows, spoken, strict=True) if language in (None, said)
+    ]
+    _refuse_duplicates(path, [(row.line, row.id) for row in kept])
     if not kept:
         raise InputRefused(f"{path}: no reports", code="no_reports", expected="at least one report", got="none")
-    records = tuple(_record(path, n, row, said, findings_from) for n, row, said in kept)
-    return ReportSet(records, tuple(_notes(path, rows, records)))
+    notes = [*source.notes]
+    if guessed := sum(row.get("language") is None for _, row in rows):
+        notes.append(f"{path.name}: {guessed} reports do not state a language; it was told from the script.")
+    if len(kept) < len(rows):
+        notes.append(f"{path.name}: {len(rows) - len(kept)} reports in another language were left out.")
+    return RowSet(path, tuple(kept), tuple(notes))
+
+
+def record_of(path: Path, row: Row, source: FindingsFrom, role: Role | None = None) -> Record:
+    """The record of a checked row; its text is parsed here unless it gives findings.
+
+    Args:
+        role: which side the row belongs to; detectors' boxes must have scores, the references' need none.
+
+    Raises:
+        UnreadableInput: findings, probabilities or boxes of the wrong shape.
+        InputRefused: values that cannot be (a probability that is no number of 0..1).
+    """
+    where = f"{path}, line {row.line}"
+    text = _text(path, row.line, row.data)
+    patient = None if row.data.get("patient") is None else str(row.data["patient"])
+    given = row.data.get("findings") if source == "given" else None
+    if given is None:
+        findings = findings_of(text, row.language)
+    elif isinstance(given, list):
+        findings = tuple(from_plain(Finding, item, f"{where}: findings[{i}]") for i, item in enumerate(given))
+    else:
+        raise UnreadableInput(f"{where}: findings", code="bad_findings", expected="a list", got=type(given).__name__)
+    return Record(
+        row.id,
+        text,
+        row.language,
+        findings,
+        patient,
+        parsed=given is None,
+        probabilities=extras.probabilities(row.data, where),
+        boxes=extras.boxes(row.data, where, scored=role == "predictions"),
+        metadata=extras.metadata(row.data, where),
+    )
 
 
 def findings_of(text: str, language: Language) -> tuple[Finding, ...]:
@@ -85,42 +176,13 @@ def findings_of(text: str, language: Language) -> tuple[Finding, ...]:
     return tuple(parse(text, language))
 
 
+def parsing_note(name: str, parsed: int, total: int) -> str:
+    """How the findings of a file came to be."""
+    how = f"{parsed} parsed from text, {total - parsed} given as structured findings"
+    return f"{name}: findings of {total} reports: {how}."
+
+
 # --------------------------------------------------------------------------------------------- rows
-
-
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line that is not blank."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UnreadableInput(f"{path}: cannot be read", code="not_found", got=error.strerror) from error
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnreadableInput(f"{path}: encoding", code="wrong_encoding", expected="UTF-8", got="UTF-16")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UnreadableInput(
-            f"{path}, line {line}: encoding",
-            code="wrong_encoding",
-            expected="UTF-8",
-            got=f"byte 0x{raw[error.start]:02x}",
-            hint="convert it, for example: iconv -f gb18030 -t utf-8 (or -f cp1252)",
-        ) from error
-    return [(n, _object(path, n, line)) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-
-
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
-    where = f"{path}, line {number}"
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UnreadableInput(
-            where, code="not_jsonl", expected="one JSON object a line", got=f"{error.msg} at column {error.colno}"
-        ) from error
-    if not isinstance(row, dict):
-        raise UnreadableInput(where, code="not_jsonl", expected="a JSON object", got=type(row).__name__)
-    return row
 
 
 def _id(row: Mapping[str, Any]) -> str:
@@ -141,9 +203,9 @@ def _text(path: Path, number: int, row: Mapping[str, Any]) -> str:
     return "\n".join(given)
 
 
-def _language(path: Path, number: int, row: Mapping[str, Any]) -> Language:
+def _language(path: Path, number: int, row: Mapping[str, Any], text: str) -> Language:
     """The stated language, checked against the script; the script's own when none is stated."""
-    where, stated, text = f"{path}, line {number}: language", row.get("language"), _text(path, number, row)
+    where, stated = f"{path}, line {number}: language", row.get("language")
     if stated is not None and stated not in LANGUAGES:
         raise InputRefused(where, code="unknown_language", expected=" | ".join(LANGUAGES), got=repr(stated)[:40])
     han, latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
@@ -160,23 +222,10 @@ def _language(path: Path, number: int, row: Mapping[str, Any]) -> Language:
     return written
 
 
-def _record(path: Path, number: int, row: Mapping[str, Any], language: Language, source: FindingsFrom) -> Record:
-    text = _text(path, number, row)
-    patient = None if row.get("patient") is None else str(row["patient"])
-    given = row.get("findings") if source == "given" else None
-    if given is None:
-        return Record(_id(row), text, language, findings_of(text, language), patient, parsed=True)
-    where = f"{path}, line {number}: findings"
-    if not isinstance(given, list):
-        raise UnreadableInput(where, code="bad_findings", expected="a list", got=type(given).__name__)
-    findings = tuple(from_plain(Finding, item, f"{where}[{i}]") for i, item in enumerate(given))
-    return Record(_id(row), text, language, findings, patient)
-
-
 # --------------------------------------------------------------------------------------------- refusals
 
 
-def listed(items: list[Any]) -> str:
+def listed(items: Sequence[Any]) -> str:
     """The first few of them, and how many more."""
     more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
     return ", ".join(str(item) for item in items[:_LISTED]) + more
@@ -204,16 +253,3 @@ def _refuse_duplicates(path: Path, ids: list[tuple[int, str]]) -> None:
             got=listed(repeats),
             hint="keep one report for each study (and language)",
         )
-
-
-def _notes(path: Path, rows: list[tuple[int, dict[str, Any]]], records: tuple[Record, ...]) -> list[str]:
-    notes = []
-    guessed = sum(row.get("language") is None for _, row in rows)
-    if guessed:
-        notes.append(f"{path.name}: {guessed} reports do not state a language; it was told from the script.")
-    if len(records) < len(rows):
-        notes.append(f"{path.name}: {len(rows) - len(records)} reports in another language were left out.")
-    parsed = sum(record.parsed for record in records)
-    how = f"{parsed} parsed from text, {len(records) - parsed} given as structured findings"
-    notes.append(f"{path.name}: findings of {len(records)} reports: {how}.")
-    return notes

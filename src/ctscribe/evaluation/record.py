@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ctscribe import ontology
-from ctscribe.evaluation.tokens import tokenise
+from ctscribe.evaluation.tokens import Segmentation, tokenise
 from ctscribe.ontology import Language
 from ctscribe.report import Finding, Status
+
+Point = tuple[float, float, float]
 
 # A kind said several times in one report takes its strongest status: a left effusion is an effusion
 # although the same report denies one on the right.
@@ -32,6 +34,21 @@ def closure(kinds: Iterable[str]) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
+class Box:
+    """One detected or annotated nodule, as a ball in patient millimetres.
+
+    Attributes:
+        centre_mm: (x, y, z) in any coordinates that predictions and references share.
+        diameter_mm: long axis; of a box, the mean of its edges.
+        score: how sure the detector is, any number that grows with it; None in references.
+    """
+
+    centre_mm: Point
+    diameter_mm: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """One report.
 
@@ -42,6 +59,10 @@ class Record:
         findings: what the report says, structured.
         patient: groups studies for the bootstrap; never written to any output.
         parsed: True when `findings` was read out of the text, False when it was given.
+        probabilities: (finding or disease id, probability that it is present) pairs a system gave beside its text.
+        boxes: nodules as boxes; None when nobody looked, () when none were found.
+        metadata: (field, value) pairs the strata are taken from: scanner, thickness_mm, sex, age, ...
+        segmentation: how Chinese text becomes tokens, see `tokens`.
     """
 
     id: str
@@ -50,11 +71,15 @@ class Record:
     findings: tuple[Finding, ...] = ()
     patient: str | None = None
     parsed: bool = False
+    probabilities: tuple[tuple[str, float], ...] = ()
+    boxes: tuple[Box, ...] | None = None
+    metadata: tuple[tuple[str, str | float], ...] = ()
+    segmentation: Segmentation = "standard"
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
         """The text under this language's convention, see `tokens`."""
-        return tokenise(self.text, self.language)
+        return tokenise(self.text, self.language, self.segmentation)
 
     @cached_property
     def statuses(self) -> dict[str, Status]:

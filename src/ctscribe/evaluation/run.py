@@ -3,25 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ctscribe.errors import InputRefused
-from ctscribe.evaluation.baselines import BASELINES
-from ctscribe.evaluation.diversity import Diversity, diversity, mean_distance
-from ctscribe.evaluation.intervals import estimates
+from ctscribe.errors import UsageError
+from ctscribe.evaluation import downstream
+from ctscribe.evaluation.baselines import drawn
+from ctscribe.evaluation.diversity import Diversity, collapse_of, diversity, mean_distance
+from ctscribe.evaluation.facts import Facts
+from ctscribe.evaluation.importers import Form
+from ctscribe.evaluation.intervals import Estimate, all_estimates
 from ctscribe.evaluation.labels import Labels
-from ctscribe.evaluation.reading import FindingsFrom, ReportSet, listed, read_reports
+from ctscribe.evaluation.pairing import matched, one_language, pair_up
+from ctscribe.evaluation.reading import FindingsFrom, parsing_note, read_rows, record_of
 from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.registry import default_scorers
 from ctscribe.evaluation.scorecard import Result, Scorecard
-from ctscribe.evaluation.scorer import PairScore, Scorer, defined, score_pairs
+from ctscribe.evaluation.scorer import Scorer, defined
 from ctscribe.evaluation.shuffle import shuffled_control
+from ctscribe.evaluation.strata import fields_of, strata_rows
+from ctscribe.evaluation.stream import Crew, References, Shards, from_records, prepared, scored, workroom
 from ctscribe.evaluation.tokens import CONVENTIONS
 from ctscribe.ontology import Language
 
 LEVEL = 0.95
+
+# Pairs that baselines, shuffled control and diversity are computed on at most: enough to place a system, and their
+# cost does not grow with the set.
+SAMPLE = 5000
+
+# Reports of a pool that baselines are drawn from at most.
+POOL = 20_000
+
+# Pairs whose single scores are kept in memory at most; those of more go to the file only.
+DETAILED = 5000
+
+__all__ = ["Evaluation", "Settings", "evaluate", "evaluated", "pair_up", "run_evaluate"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to evaluate; `evaluate` says what each means.
+
+    Attributes:
+        by: fields of the references to stratify by, () for the usual ones that are there.
+        form: form of the predictions file.
+        ref_form: form of the references file.
+        extra: scorers added to those of the registry.
+    """
+
+    scorers: Sequence[Scorer] | None = None
+    extra: Sequence[Scorer] = ()
+    pool: Path | str | Sequence[Record] | None = None
+    language: Language | None = None
+    findings_from: FindingsFrom = "given"
+    partial: bool = False
+    baselines: bool = True
+    resamples: int = 1000
+    permutations: int = 20
+    seed: int = 0
+    by: Sequence[str] = ()
+    form: Form = "auto"
+    ref_form: Form = "auto"
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A scorecard and what it was made from, for a comparison with another.
+
+    Attributes:
+        card: the scorecard.
+        scorers: fitted, in the order of the card.
+        tallies: scorer name -> float64 (pairs, counts).
+        facts: of the pairs, in the order of the references.
+    """
+
+    card: Scorecard
+    scorers: tuple[Scorer, ...]
+    tallies: Mapping[str, np.ndarray]
+    facts: Facts
 
 
 def evaluate(
@@ -30,6 +95,7 @@ def evaluate(
     *,
     system: str = "system",
     scorers: Sequence[Scorer] | None = None,
+    extra: Sequence[Scorer] = (),
     pool: Path | str | Sequence[Record] | None = None,
     language: Language | None = None,
     findings_from: FindingsFrom = "given",
@@ -38,14 +104,19 @@ def evaluate(
     resamples: int = 1000,
     permutations: int = 20,
     seed: int = 0,
+    by: Sequence[str] = (),
+    form: Form = "auto",
+    ref_form: Form = "auto",
+    processes: int = 1,
 ) -> Scorecard:
     """Score predicted reports against references.
 
     Args:
-        predictions: JSONL file (see `reading`) or records.
+        predictions: a file (JSONL, or a form of `importers`) or records.
         references: the same.
         system: name printed on the scorecard.
-        scorers: which metrics; None for all of `registry`.
+        scorers: which metrics; None for all of `registry` and the downstream ones.
+        extra: further metrics beside those.
         pool: reports the baselines are drawn from, such as the training set; None for the references.
         language: score only reports in this language.
         findings_from: ``"given"`` prefers structured findings in the files, ``"text"`` parses every text.
@@ -54,176 +125,230 @@ def evaluate(
         resamples: bootstrap samples; 0 for no intervals.
         permutations: shuffles of the control.
         seed: of everything random.
+        by: fields of the references to stratify by; () for scanner, thickness, sex and age where they are stated.
+        form: form of the predictions file; ``"auto"`` tells it from the content.
+        ref_form: form of the references file.
+        processes: worker processes; a script that asks for several must be guarded by ``if __name__ == "__main__":``.
 
     Raises:
         UnreadableInput: a file cannot be read as reports.
         InputRefused: ids that do not match, empty texts, mixed languages and the like.
     """
-    ours = _loaded(predictions, language, findings_from)
-    theirs = _loaded(references, language, findings_from)
-    pairs, notes = pair_up(ours.records, theirs.records, partial=partial)
-    truth = [pair.reference for pair in pairs]
-    drawn_from = truth if pool is None else _loaded(pool, language, findings_from).records
-    rivals = _rivals(pairs, drawn_from, seed) if baselines else {}
-
-    results: list[Result] = []
-    tables: dict[str, list[dict]] = {}
-    per_report: dict[str, list[PairScore]] = {}
-    for plain in default_scorers() if scorers is None else scorers:
-        scorer = plain.fitted(truth)
-        tally = scorer.tally(pairs)
-        results += _results(scorer, pairs, tally, rivals, baselines, resamples, permutations, seed)
-        per_report[scorer.name] = score_pairs(scorer, pairs, tally)
-        if rows := scorer.table(tally.sum(axis=0)):
-            tables[scorer.name] = rows
-        if isinstance(scorer, Labels):
-            notes += _support_notes(scorer.name, rows)
-    patients = _patients(truth)
-    if patients is None:
-        notes.append("Patients are not stated for every reference: intervals take each report as independent.")
-    return Scorecard(
-        system=system,
-        language=truth[0].language,
-        reports=len(pairs),
-        patients=patients,
-        tokens=CONVENTIONS[truth[0].language],
-        results=tuple(results),
-        tables=tables,
-        diversity=_diversities(pairs, rivals, seed),
-        per_report=per_report,
-        notes=tuple(dict.fromkeys((*ours.notes, *theirs.notes, *notes))),
-        settings={"seed": seed, "resamples": resamples, "permutations": permutations, "level": LEVEL},
-        software=_version(),
-    )
-
-
-def run_evaluate(
-    predictions: Path,
-    references: Path,
-    out: Path | None = None,
-    *,
-    system: str | None = None,
-    pool: Path | None = None,
-    language: Language | None = None,
-    findings_from: FindingsFrom = "given",
-    partial: bool = False,
-    resamples: int = 1000,
-    permutations: int = 20,
-    seed: int = 0,
-) -> Scorecard:
-    """`evaluate` two files and write the scorecard into a folder: what the command line calls.
-
-    Args:
-        out: folder for scorecard.json, scorecard.html, the CSV tables and reports.jsonl; made when missing.
-            None writes nothing.
-        system: name on the scorecard; None for the name of the predictions file.
-
-    Raises:
-        UnreadableInput, InputRefused: see `evaluate`.
-    """
-    from ctscribe.evaluation.writer import write_scorecard
-
-    card = evaluate(
-        predictions,
-        references,
-        system=system or predictions.stem,
+    settings = Settings(
+        scorers=scorers,
+        extra=extra,
         pool=pool,
         language=language,
         findings_from=findings_from,
         partial=partial,
+        baselines=baselines,
         resamples=resamples,
         permutations=permutations,
         seed=seed,
+        by=by,
+        form=form,
+        ref_form=ref_form,
+        processes=processes,
     )
-    if out is not None:
-        write_scorecard(card, out)
-    return card
+    return evaluated(predictions, references, system, settings).card
 
 
-def pair_up(
-    predictions: Sequence[Record], references: Sequence[Record], *, partial: bool = False
-) -> tuple[list[Pair], list[str]]:
-    """Match reports by id, in the order of the references.
+def run_evaluate(
+    predictions: Path, references: Path, out: Path | None = None, *, system: str | None = None, **settings: Any
+) -> Scorecard:
+    """`evaluate` two files and write the scorecard into a folder: what the command line calls.
 
-    Returns:
-        pairs, and notes on what was left out.
+    Args:
+        out: folder for the files of `writer`; made when missing. None writes nothing.
+        system: name on the scorecard; None for the name of the predictions file.
+        settings: see `evaluate`.
 
     Raises:
-        InputRefused: a prediction without reference, a reference without prediction (unless `partial`), nothing to
-            score, or more than one language.
+        UnreadableInput, InputRefused: see `evaluate`.
     """
-    known = {record.id: record for record in references}
-    offered = {record.id: record for record in predictions}
-    if strangers := [name for name in offered if name not in known]:
-        raise InputRefused(
-            "predictions without a reference",
-            code="missing_ids",
-            expected="the id of every prediction among the references",
-            got=listed(strangers),
-            hint="check that both files name studies alike and hold the same split",
+    chosen = Settings(**settings)
+    name = system or predictions.stem
+    if out is None:
+        return evaluated(predictions, references, name, chosen).card
+    return evaluated_into(predictions, references, out, name, chosen).card
+
+
+def evaluated_into(predictions: Path, references: Path, out: Path, system: str, settings: Settings) -> Evaluation:
+    """Evaluate two files and write the scorecard into a folder.
+
+    Raises:
+        UsageError: the folder cannot be made or written to.
+        UnreadableInput, InputRefused: see `evaluate`.
+    """
+    from ctscribe.evaluation.writer import REPORTS, made, write_scorecard
+
+    with workroom() as folder:
+        lines = folder / REPORTS
+        found = evaluated(predictions, references, system, settings, lines)
+        write_scorecard(found.card, made(out), reports=lines)
+    return found
+
+
+def evaluated(
+    predictions: Path | str | Sequence[Record],
+    references: Path | str | Sequence[Record],
+    system: str,
+    settings: Settings,
+    lines: Path | None = None,
+) -> Evaluation:
+    """Do all of it.
+
+    Args:
+        lines: file for one line of details a report; None keeps them on the scorecard, if they are not too many.
+
+    Raises:
+        UnreadableInput, InputRefused: see `evaluate`.
+    """
+    s = settings
+    with ExitStack() as stack:
+        folder, crew = stack.enter_context(workroom()), stack.enter_context(Crew(s.processes))
+        shards, facts, notes = _read(predictions, references, s, crew, folder)
+        chosen = (*_wanted(s, facts), *s.extra)
+        if repeated := [x.name for i, x in enumerate(chosen) if x.name in [y.name for y in chosen[:i]]]:
+            raise UsageError(f"metric {repeated[0]!r}", expected="every metric once", got="the name twice")
+        fitted = [scorer.fitted(References(shards)) for scorer in chosen]
+        details = lines is not None or len(shards) <= DETAILED
+        scores = scored(fitted, shards, crew, folder, details=details, lines=lines)
+        sample = _sample(shards, s.seed)
+        pool = _pool(s)
+    rivals = _rivals(sample, pool, s.seed) if s.baselines else {}
+    if len(sample) < len(facts.ids) and s.baselines:
+        notes.append(
+            f"Baselines, the shuffled control and distances are computed on {len(sample)} of {len(facts.ids)} pairs."
         )
-    absent = [name for name in known if name not in offered]
-    if absent and not partial:
-        raise InputRefused(
-            "references without a prediction",
-            code="missing_ids",
-            expected="one prediction for each reference",
-            got=listed(absent),
-            hint="predict them, or allow it (partial) to score the others and say so",
-        )
-    pairs = [Pair(offered[name], record) for name, record in known.items() if name in offered]
-    if not pairs:
-        raise InputRefused("nothing to score", code="no_reports", expected="at least one pair", got="none")
-    _refuse_mixed(pairs)
-    left_out = [f"{len(absent)} of {len(known)} references have no prediction and were left out."] if absent else []
-    return pairs, left_out
+    found = all_estimates(fitted, scores.tallies, facts.clusters, resamples=s.resamples, level=LEVEL, seed=s.seed)
+    results: list[Result] = []
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for scorer in fitted:
+        results += _results(scorer, found[scorer.name], sample, rivals, s)
+        if rows := scorer.table(scores.tallies[scorer.name].sum(axis=0)):
+            tables[scorer.name] = rows
+        if isinstance(scorer, Labels):
+            notes += _support_notes(scorer.name, rows)
+    if s.scorers is None:
+        more, own = downstream.ranking(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
+        boxed, curves, said = downstream.boxes(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
+        results, tables, notes = [*results, *more, *boxed], {**tables, **own, **curves}, [*notes, *said]
+    fields = fields_of(facts, s.by)
+    strata = strata_rows(fitted, scores.tallies, facts, fields, resamples=s.resamples, level=LEVEL, seed=s.seed)
+    patients = len(set(facts.clusters)) if all(facts.known_patients) else None
+    if patients is None:
+        notes.append("Patients are not stated for every reference: intervals take each report as independent.")
+    language = sample[0].reference.language
+    card = Scorecard(
+        system=system,
+        language=language,
+        reports=len(facts.ids),
+        patients=patients,
+        tokens=CONVENTIONS[language],
+        results=tuple(results),
+        tables=tables,
+        diversity=_diversities(sample, rivals, facts, s.seed),
+        per_report=scores.per_report,
+        notes=tuple(dict.fromkeys(notes)),
+        settings={"seed": s.seed, "resamples": s.resamples, "permutations": s.permutations, "level": LEVEL},
+        software=_version(),
+        strata=tuple(strata),
+        worst=scores.worst,
+        curves={"froc": points} if (points := downstream.froc_points(facts)) and s.scorers is None else {},
+    )
+    return Evaluation(card, tuple(fitted), scores.tallies, facts)
 
 
-def _refuse_mixed(pairs: Sequence[Pair]) -> None:
-    crossed = [pair.candidate.id for pair in pairs if pair.candidate.language != pair.reference.language]
-    spoken = sorted({record.language for pair in pairs for record in (pair.candidate, pair.reference)})
-    if crossed or len(spoken) > 1:
-        raise InputRefused(
-            "mixed languages",
-            code="mixed_languages",
-            expected="predictions and references in one language",
-            got=f"languages differ within {listed(crossed)}" if crossed else " and ".join(spoken),
-            hint="choose one with language en or zh, and score them one after the other",
-        )
+# ------------------------------------------------------------------------------------------ reading
 
 
-def _loaded(source: Path | str | Sequence[Record], language: Language | None, findings_from: FindingsFrom) -> ReportSet:
-    if isinstance(source, (str, Path)):
-        return read_reports(Path(source), language=language, findings_from=findings_from)
-    return ReportSet(tuple(r for r in source if language in (None, r.language)))
+def _read(
+    predictions: Path | str | Sequence[Record],
+    references: Path | str | Sequence[Record],
+    s: Settings,
+    crew: Crew,
+    folder: Path,
+) -> tuple[Shards, Facts, list[str]]:
+    """Shards of pairs in the order of the references, facts, notes."""
+    if isinstance(predictions, (str, Path)) and isinstance(references, (str, Path)):
+        paths = (Path(predictions), Path(references))
+        ours = read_rows(paths[0], language=s.language, role="predictions", form=s.form)
+        theirs = read_rows(paths[1], language=s.language, role="references", form=s.ref_form)
+        places, left_out = matched(ours.rows, theirs.rows, partial=s.partial)
+        rows = [(ours.rows[i], theirs.rows[j]) for i, j in places]
+        one_language(rows)
+        shards, facts = prepared(rows, paths, s.findings_from, crew, folder)
+        notes = [*ours.notes, *theirs.notes, *left_out]
+    else:
+        records = [_records(predictions, s, "predictions"), _records(references, s, "references")]
+        pairs, notes = pair_up(*records, partial=s.partial)
+        shards, facts = from_records(pairs, crew, folder)
+    sources = [Path(x).name if isinstance(x, (str, Path)) else None for x in (predictions, references)]
+    for name, parsed in zip(sources, facts.parsed.sum(axis=0).tolist(), strict=True):
+        if name is not None:
+            notes.append(parsing_note(name, parsed, len(facts.ids)))
+    return shards, facts, notes
 
 
-def _rivals(pairs: Sequence[Pair], pool: Sequence[Record], seed: int) -> dict[str, list[Pair]]:
+def _records(source: Path | str | Sequence[Record], s: Settings, role: Any) -> list[Record]:
+    if not isinstance(source, (str, Path)):
+        return [record for record in source if s.language in (None, record.language)]
+    form = s.form if role == "predictions" else s.ref_form
+    found = read_rows(Path(source), language=s.language, role=role, form=form)
+    return [record_of(found.path, row, s.findings_from, role) for row in found.rows]
+
+
+def _pool(s: Settings) -> list[Record] | None:
+    """The reports baselines are drawn from, a sample of many; None for the references."""
+    if s.pool is None:
+        return None
+    if not isinstance(s.pool, (str, Path)):
+        return list(s.pool)
+    found = read_rows(Path(s.pool), language=s.language, form="auto")
+    rows = found.rows
+    if len(rows) > POOL:
+        chosen = np.sort(np.random.default_rng(s.seed).choice(len(rows), POOL, replace=False))
+        rows = tuple(rows[i] for i in chosen.tolist())
+    return [record_of(found.path, row, s.findings_from) for row in rows]
+
+
+def _sample(shards: Shards, seed: int) -> list[Pair]:
+    """All pairs of a small set, a random part of a large one, in their order."""
+    n = len(shards)
+    chosen = range(n) if n <= SAMPLE else np.sort(np.random.default_rng(seed).choice(n, SAMPLE, replace=False)).tolist()
+    return shards.pairs(chosen)
+
+
+# ------------------------------------------------------------------------------------------ scoring
+
+
+def _wanted(s: Settings, facts: Facts) -> Sequence[Scorer]:
+    if s.scorers is not None:
+        return s.scorers
+    own = (*default_scorers(), *downstream.text_scorers(), *downstream.given_scorers(facts))
+    return tuple({scorer.name: scorer for scorer in own}.values())
+
+
+def _rivals(pairs: Sequence[Pair], pool: Sequence[Record] | None, seed: int) -> dict[str, list[Pair]]:
     """Baseline name -> its reports paired with the references."""
     truth = [pair.reference for pair in pairs]
-    source = truth if len(pool) == len(truth) and all(a is b for a, b in zip(pool, truth, strict=True)) else pool
-    found = {name: build(truth, source, seed) for name, build in BASELINES.items()}
+    found = drawn([pair.candidate for pair in pairs], truth, truth if pool is None else pool, seed)
     return {
         name: [Pair(record, reference) for record, reference in zip(records, truth, strict=True)]
         for name, records in found.items()
-        if records is not None
     }
 
 
 def _results(
     scorer: Scorer,
+    found: Mapping[str, Estimate],
     pairs: Sequence[Pair],
-    tally: np.ndarray,
     rivals: Mapping[str, Sequence[Pair]],
-    control: bool,
-    resamples: int,
-    permutations: int,
-    seed: int,
+    s: Settings,
 ) -> list[Result]:
-    clusters = [pair.reference.cluster for pair in pairs]
-    found = estimates(scorer, tally, clusters, resamples=resamples, level=LEVEL, seed=seed)
     others = {name: scorer.values(scorer.tally(rival).sum(axis=0)) for name, rival in rivals.items()}
-    controls = shuffled_control(scorer, pairs, permutations=permutations, seed=seed) if control else {}
+    controls = shuffled_control(scorer, pairs, permutations=s.permutations, seed=s.seed) if s.baselines else {}
     return [
         Result(
             scorer=scorer.name,
@@ -252,17 +377,23 @@ def _support_notes(name: str, rows: Sequence[Mapping]) -> list[str]:
     ]
 
 
-def _patients(records: Sequence[Record]) -> int | None:
-    known = [record.patient for record in records if record.patient is not None]
-    return len(set(known)) if len(known) == len(records) else None
-
-
-def _diversities(pairs: Sequence[Pair], rivals: Mapping[str, Sequence[Pair]], seed: int) -> dict[str, Diversity]:
-    truth = [pair.reference for pair in pairs]
-    usual = mean_distance(truth, seed)
-    sets = {"system": pairs, **rivals}
-    found = {name: diversity([pair.candidate for pair in some], usual, seed) for name, some in sets.items()}
-    return {**found, "references": diversity(truth, usual, seed)}
+def _diversities(
+    sample: Sequence[Pair], rivals: Mapping[str, Sequence[Pair]], facts: Facts, seed: int
+) -> dict[str, Diversity]:
+    """Distinct shares of the system and of the references are of the whole set, distances of the sample."""
+    sides = {"system": [p.candidate for p in sample], "references": [p.reference for p in sample]}
+    usual = mean_distance(sides["references"], seed)
+    found = {name: diversity([pair.candidate for pair in some], usual, seed) for name, some in rivals.items()}
+    for column, (name, records) in enumerate(sides.items()):
+        counts = np.unique(facts.texts[:, column], return_counts=True)[1]
+        distance = mean_distance(records, seed)
+        found[name] = Diversity(
+            distinct=len(counts) / len(facts.texts),
+            most_common=float(counts.max() / len(facts.texts)),
+            distance=distance,
+            collapse=collapse_of(distance, usual),
+        )
+    return {name: found[name] for name in ("system", *rivals, "references")}
 
 
 def _version() -> str:

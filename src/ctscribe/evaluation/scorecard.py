@@ -12,8 +12,12 @@ from ctscribe.evaluation.diversity import Diversity
 from ctscribe.evaluation.intervals import Estimate
 from ctscribe.evaluation.scorer import PairScore
 from ctscribe.evaluation.shuffle import Control
+from ctscribe.evaluation.worst import Worst
 
 SCHEMA_VERSION = "1"
+
+# Fields of a scorecard that its JSON writes in another form, or not at all because they quote reports.
+_ELSEWHERE = ("per_report", "results", "diversity", "worst")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class Scorecard:
         notes: what was assumed, left out or undefined.
         settings: seed, resamples, permutations, level.
         software: version of ctscribe.
+        strata: one row per stratum, see `strata`.
+        worst: the reports with most mistakes; their texts go to the page only.
+        curves: name -> points (x, y) to draw, such as the FROC curve.
     """
 
     system: str
@@ -79,6 +86,9 @@ class Scorecard:
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     software: str = ""
+    strata: tuple[Mapping[str, Any], ...] = ()
+    worst: tuple[Worst, ...] = field(default=(), repr=False)
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Result:
         """The result called ``scorer.measure``.
@@ -103,7 +113,7 @@ class Scorecard:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data without the per-report part."""
-        body = {key: value for key, value in vars(self).items() if key not in ("per_report", "results", "diversity")}
+        body = {key: value for key, value in vars(self).items() if key not in _ELSEWHERE}
         return {
             "schema_version": SCHEMA_VERSION,
             **body,
@@ -117,16 +127,7 @@ class Scorecard:
 
     def report_rows(self) -> list[dict[str, Any]]:
         """One row per report: id, and for each scorer its values and reasons."""
-        by_scorer = {name: list(scores) for name, scores in self.per_report.items()}
-        first = next(iter(by_scorer.values()), [])
-        return [
-            {
-                "id": first[i].id,
-                "values": {f"{s}.{m}": v for s, scores in by_scorer.items() for m, v in scores[i].values.items()},
-                "reasons": {s: dict(scores[i].explanation) for s, scores in by_scorer.items() if scores[i].explanation},
-            }
-            for i in range(len(first))
-        ]
+        return rows_of(self.per_report)
 
     def to_text(self) -> str:
         """The main table for a terminal."""
@@ -144,14 +145,33 @@ class Scorecard:
             baselines = [shown(r.baselines.get(name)) for name in names]
             arrow = " (smaller is better)" if r.smaller_is_better else ""
             rows.append([r.name + arrow, shown(r.estimate.value), interval(r.estimate), *baselines, control])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [
-            "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-            for row in rows
-        ]
+        lines = aligned(rows)
         ours = self.diversity["system"]
         lines.append(f"distinct reports {ours.distinct:.0%}, template-collapse index {shown(ours.collapse)}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)]) + "\n"
+
+
+def rows_of(per_report: Mapping[str, Sequence[PairScore]]) -> list[dict[str, Any]]:
+    """One row per report: id, and for each scorer its values and reasons."""
+    by_scorer = {name: list(scores) for name, scores in per_report.items()}
+    first = next(iter(by_scorer.values()), [])
+    return [
+        {
+            "id": first[i].id,
+            "values": {f"{s}.{m}": v for s, scores in by_scorer.items() for m, v in scores[i].values.items()},
+            "reasons": {s: dict(scores[i].explanation) for s, scores in by_scorer.items() if scores[i].explanation},
+        }
+        for i in range(len(first))
+    ]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a plain table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
 
 
 def shown(value: float | None) -> str:

@@ -1,10 +1,14 @@
-"""Scorecard -> files: JSON for programs, HTML for people, CSV for papers.
+"""Scorecards and comparisons -> files: JSON for programs, HTML for people, CSV and LaTeX for papers.
 
 scorecard.json        everything but the single reports
 scorecard.html        one self-contained page
 scorecard.csv         one row per measure
+scorecard.tex         the same as a LaTeX table
+strata.csv            one row per stratum, where references state any
 table_<scorer>.csv    one row per label or stage
 reports.jsonl         one row per report: values and reasons
+
+compare.json, compare.html, compare.csv, compare.tex    the same of a comparison of two systems
 """
 
 from __future__ import annotations
@@ -13,20 +17,40 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ctscribe.errors import UsageError
+from ctscribe.evaluation import latex, plots
+from ctscribe.evaluation.compare import Comparison, between, shown_p, signed
+from ctscribe.evaluation.differences import marked
 from ctscribe.evaluation.scorecard import Result, Scorecard, interval, shown
 
-# Reports the page lists as the worst.
-_WORST = 15
+REPORTS = "reports.jsonl"
 
 
-def write_scorecard(card: Scorecard, out: Path) -> list[Path]:
+def made(out: Path) -> Path:
+    """The folder, made when missing.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    return out
+
+
+def write_scorecard(card: Scorecard, out: Path, *, reports: Path | None = None) -> list[Path]:
     """Write all files into a folder, made when missing; each appears whole or not at all.
+
+    Args:
+        reports: a file that holds the lines of reports.jsonl already; None takes them from the scorecard, which
+            holds none of a large set.
 
     Returns:
         the paths written.
@@ -38,16 +62,48 @@ def write_scorecard(card: Scorecard, out: Path) -> list[Path]:
         "scorecard.json": card.to_json(),
         "scorecard.html": to_html(card),
         "scorecard.csv": measures_csv(card),
+        "scorecard.tex": latex.scorecard_latex(card),
+        **({"strata.csv": _csv(card.strata)} if card.strata else {}),
         **{f"table_{name}.csv": _csv(rows) for name, rows in card.tables.items()},
-        "reports.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in card.report_rows()),
     }
+    if reports is None:
+        texts[REPORTS] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in card.report_rows())
+    written = _write_all(texts, out)
+    if reports is not None:
+        try:
+            shutil.copyfile(reports, out / f".{REPORTS}.part")
+            os.replace(out / f".{REPORTS}.part", out / REPORTS)
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        written.append(out / REPORTS)
+    return written
+
+
+def write_comparison(found: Comparison, out: Path) -> list[Path]:
+    """Write a comparison into a folder, as `write_scorecard` does.
+
+    Raises:
+        UsageError: the folder cannot be made or written to.
+    """
+    texts = {
+        "compare.json": found.to_json(),
+        "compare.html": comparison_html(found),
+        "compare.csv": _csv(found.rows),
+        "compare.tex": comparison_latex(found),
+    }
+    return _write_all(texts, out)
+
+
+def _write_all(texts: Mapping[str, str], out: Path) -> list[Path]:
+    made(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         return [_write(out / name, text) for name, text in texts.items()]
     except OSError as error:
-        raise UsageError(
-            f"{out}: cannot write the scorecard", got=error.strerror, hint="choose another folder"
-        ) from error
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> UsageError:
+    return UsageError(f"{out}: cannot write the scorecard", got=error.strerror, hint="choose another folder")
 
 
 def _write(path: Path, text: str) -> Path:
@@ -85,24 +141,68 @@ def measures_csv(card: Scorecard) -> str:
     return _csv(rows)
 
 
-def to_html(card: Scorecard) -> str:
-    """One page with inline style, no script and nothing to fetch."""
-    from jinja2 import Environment, StrictUndefined
+def comparison_latex(found: Comparison) -> str:
+    """One row per measure: both values, difference with interval, corrected p-values."""
+    head = ["Measure", found.first, found.second, "difference", "95 % interval", "p (Holm)", "p (BH)"]
+    rows = [
+        [
+            row["measure"],
+            shown(row["first"]),
+            shown(row["second"]),
+            signed(row["difference"]),
+            between(row),
+            shown_p(row["p_holm"]),
+            shown_p(row["p_bh"]),
+        ]
+        for row in found.rows
+    ]
+    swaps = found.settings["permutations"]
+    return latex.table(head, rows, f"{found.reports} reports, {swaps} permutations, ctscribe {found.software}")
 
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters.update(shown=shown, interval=interval, percent=_percent)
-    template = (files("ctscribe.evaluation") / "scorecard.html.j2").read_text(encoding="utf-8")
-    return page.from_string(template).render(
+
+# --------------------------------------------------------------------------------------------- pages
+
+
+def _page(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    page = Environment(
+        loader=PackageLoader("ctscribe.evaluation", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters.update(shown=shown, interval=interval, percent=_percent, signed=signed, p=shown_p)
+    style = (files("ctscribe.evaluation") / "page.css").read_text(encoding="utf-8")
+    return page.get_template(template).render(style=style, plots=plots, **values)
+
+
+def to_html(card: Scorecard) -> str:
+    """One page with inline style and pictures, no script and nothing to fetch."""
+    return _page(
+        "scorecard.html.j2",
         card=card,
         place=_place,
-        worst=worst_reports(card),
-        label_tables={n: rows for n, rows in card.tables.items() if rows and "f1" in rows[0]},
-        funnel=card.tables.get("funnel", []),
+        worst=[(report, *marked(report)) for report in card.worst],
+        label_tables={n: rows for n, rows in card.tables.items() if rows and {"f1", "in_macro"} <= rows[0].keys()},
+        other_tables={n: rows for n, rows in card.tables.items() if n in ("disease", "nodules", "ranking", "froc")},
+        measures=_measures_of(card.strata),
     )
+
+
+def comparison_html(found: Comparison) -> str:
+    """The comparison as one page of its own."""
+    return _page("compare.html.j2", found=found, between=between)
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _measures_of(strata: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The measures the strata are described by."""
+    return [key for key in strata[0] if "." in key and not key.endswith((" low", " high"))] if strata else []
 
 
 def _place(result: Result, value: float | None) -> str | None:
@@ -111,14 +211,3 @@ def _place(result: Result, value: float | None) -> str | None:
         return None
     low, high = sorted((result.worst, result.best))
     return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.1f}"
-
-
-def worst_reports(card: Scorecard) -> list[dict[str, Any]]:
-    """The reports with most invented and omitted findings, worst first."""
-    rows = []
-    for score in card.per_report.get("faithfulness", ()):
-        why = score.explanation
-        mistakes = len(why["hallucinated"]) + len(why["omitted"])
-        if mistakes:
-            rows.append({"id": score.id, "mistakes": mistakes, **why})
-    return sorted(rows, key=lambda row: (-row["mistakes"], row["id"]))[:_WORST]
