@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def commands() -> str:
     from ctscribe.cli import app
 
     parts = []
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in _leaves(get_command(app)):
         with command.make_context(name, [], resilient_parsing=True) as context:
             usage = " ".join(["ctscribe", name, *command.collect_usage_pieces(context)])
         text = re.sub(r"[\b\f]", "", inspect.cleandoc(command.help or ""))
@@ -127,6 +127,15 @@ def commands() -> str:
         if rows:
             parts.append(table(["argument or option", "meaning", "default"], rows) + "\n")
     return "\n".join(parts)
+
+
+def _leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command below a group with the words that call it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{before}{name} ")
+        else:
+            yield before + name, command
 
 
 def _parameter(parameter: Any) -> list[str]:

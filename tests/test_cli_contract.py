@@ -15,11 +15,12 @@ from ctscribe import cli, errors
 from ctscribe.cli import screen, table
 
 COMMANDS = ("report", "demo", "phantom", "segment", "train", "evaluate", "inspect", "info")
+BELOW = ("reader-study", "reader-study build", "reader-study score", "reader-study power")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *BELOW])
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture) -> None:
-    assert table.run([command, "--help"]) == 0
+    assert table.run([*command.split(), "--help"]) == 0
     assert f"ctscribe {command}" in capsys.readouterr().out.split("Usage")[1].split("\n", 2)[2]
 
 
@@ -38,6 +39,10 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
         ["train", "no-such-recipe"],
         ["train", "no-such-file.py"],
         ["evaluate"],
+        ["reader-study", "build", "x.jsonl"],
+        ["reader-study", "build", "x.jsonl", "--ref", "y.jsonl", "--out", "z", "--readers", "0"],
+        ["reader-study", "score", "x"],
+        ["reader-study", "power", "--difference", "0", "--sd", "1", "--readers", "3"],
     ],
 )
 def test_wrong_use_is_2_and_says_so_on_stderr(words: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -15,6 +15,7 @@ from ctscribe.cli.demo import demo
 from ctscribe.cli.evaluate import evaluate
 from ctscribe.cli.info import info
 from ctscribe.cli.phantom import phantom
+from ctscribe.cli.reader_study import app as reader_study
 from ctscribe.cli.report import report
 from ctscribe.cli.train import train
 from ctscribe.errors import CTScribeError
@@ -47,6 +48,7 @@ app.command("segment")(segment)
 app.command("phantom")(phantom)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
+app.add_typer(reader_study, name="reader-study")
 app.command("info")(info)
 
 
