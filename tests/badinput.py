@@ -161,15 +161,21 @@ def write(path: Path, ds: Dataset, syntax: str | None = None) -> None:
     elif syntax in (ImplicitVRLittleEndian, pydicom.uid.DeflatedExplicitVRLittleEndian):
         ds.file_meta.TransferSyntaxUID = syntax
         ds.save_as(path, enforce_file_format=True)
-    elif syntax == pydicom.uid.JPEGLosslessSV1:
+    elif syntax in GDCM_ENCODES:
         ds.save_as(path, enforce_file_format=True)
-        _gdcm_transcode(path)
+        _gdcm_transcode(path, GDCM_ENCODES[syntax])
     else:
         ds.compress(syntax, generate_instance_uid=False)
         ds.save_as(path, enforce_file_format=True)
 
 
-def _gdcm_transcode(path: Path) -> None:
+GDCM_ENCODES = {
+    pydicom.uid.JPEGLosslessSV1: "JPEGLosslessProcess14_1",
+    pydicom.uid.JPEGLossless: "JPEGLosslessProcess14",
+}
+
+
+def _gdcm_transcode(path: Path, syntax: str) -> None:
     """pydicom has no encoder for lossless JPEG; GDCM has."""
     import gdcm
 
@@ -178,7 +184,7 @@ def _gdcm_transcode(path: Path) -> None:
     if not reader.Read():
         raise RuntimeError("GDCM cannot read the file back")
     change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
     change.SetInput(reader.GetImage())
     if not change.Change():
         raise RuntimeError("GDCM cannot encode lossless JPEG")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
 import badinput as bad
 from ctscribe.data import IngestPolicy, inspect, load_study
-from ctscribe.errors import GeometryRefused, InputRefused
-from ingest_cases import CASES, Case, equals_truth, row
+from ctscribe.errors import GeometryRefused, InputRefused, WrongBodyPart
+from ingest_cases import CASES, Case, row
+from ingest_kit import equals_truth, sheared
 
 TRUTH = bad.truth()
 SECRETS = ("Secret", "SECRET", bad.ROOT, "OTHER")
@@ -39,7 +41,7 @@ def test_defect(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_table_is_long_enough() -> None:
-    assert len(CASES) >= 45
+    assert len(CASES) >= 150
     assert len({case.name for case in CASES}) == len(CASES)
 
 
@@ -91,9 +93,7 @@ def test_a_world_point_leads_back_to_its_slice_and_pixel(
 def test_a_tilted_slice_is_found_again(tmp_path: Path) -> None:
     case = next(case for case in CASES if case.name == "gantry_tilt")
     study = load_study(case.build(tmp_path))
-    from ingest_cases import _sheared
-
-    world = _sheared(15.0).to_world(np.array([11, 7, 30]))
+    world = sheared(15.0).to_world(np.array([11, 7, 30]))
     there = study.source.locate(world)
     assert (there.slice_number, round(there.row, 2), round(there.column, 2)) == (12, 7.0, 30.0)
 
@@ -115,11 +115,34 @@ def test_nifti_locates_along_the_stored_axes(tmp_path: Path) -> None:
 
 def test_inspect_answers_for_every_case(tmp_path: Path) -> None:
     for case in CASES[::9]:
-        found = inspect(case.build(tmp_path / case.name))
+        found = inspect(case.build(tmp_path / case.name), body_part=False)
         assert found.accepted == (case.refused is None)
         said = json.loads(json.dumps(found.to_json()))
         assert said["accepted"] == found.accepted
         assert (said["refusal"] is None) == found.accepted
+
+
+def test_inspect_asks_whether_it_is_a_chest(tmp_path: Path) -> None:
+    """The truth of this table is a block with two holes, which no report may be written from."""
+    found = inspect(bad.write_series(tmp_path, TRUTH))
+    assert isinstance(found.refusal, WrongBodyPart)
+    assert (found.accepted, found.ingest) == (False, None)
+    assert len(found.candidates) == 1
+
+
+def test_a_file_without_rights_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad.write_series(tmp_path, TRUTH)
+    whole = Path.open
+
+    def guarded(path: Path, *arguments: str) -> IO[bytes]:
+        if path.name == "020.dcm":
+            raise PermissionError(13, "Permission denied")
+        return whole(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    with pytest.raises(InputRefused) as caught:
+        load_study(tmp_path)
+    assert (caught.value.code, caught.value.got) == ("not_readable", "permission denied")
 
 
 def test_the_choice_can_be_overruled_and_is_explained(tmp_path: Path) -> None:

@@ -84,13 +84,14 @@ def segment(
 
 
 def _print_inspection(found: Inspection) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = screen.console()
     verdict = "[green]accepted[/green]" if found.accepted else "[red]refused[/red]"
     console.print(f"{verdict}: {found.kind or 'nothing readable'}, {found.n_files} file(s)")
     if found.candidates:
-        table = Table("series", "slices", "matrix", "step mm", "kernel", "plane", "score", "usable")
+        name = Column("series", no_wrap=True, min_width=16)  # whole at any width: it is what --series takes
+        table = Table(name, "slices", "matrix", "step mm", "kernel", "plane", "score", "usable")
         for one in found.candidates:
             table.add_row(
                 one.series_id,
@@ -104,13 +105,13 @@ def _print_inspection(found: Inspection) -> None:
             )
         console.print(table)
     if found.ingest is not None and found.ingest.why:
-        console.print(f"Chosen: {found.ingest.why}", markup=False)
+        console.print(f"Chosen: {found.ingest.why}", markup=False, soft_wrap=True)
     for count, reason in found.dropped:
-        console.print(f"left out: {count} x {reason}", markup=False)
+        console.print(f"left out: {count} x {reason}", markup=False, soft_wrap=True)
     for note in found.notes:
-        console.print(f"{note.severity}: {note.message} ({note.code})", markup=False)
+        console.print(f"{note.severity}: {note.message} ({note.code})", markup=False, soft_wrap=True)
     if found.refusal is not None:
-        console.print(str(found.refusal), markup=False, style="red")
+        console.print(str(found.refusal), markup=False, soft_wrap=True, style="red")
 
 
 def _names_file(out: Path) -> str:
@@ -133,17 +134,23 @@ def _nifti(labels: np.ndarray, volume: Volume, path: Path, out: Path) -> bytes:
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
     image = nib.Nifti1Image(labels.transpose(2, 1, 0), to_ras @ volume.affine.matrix)
     image.header.set_xyzt_units("mm")
-    if path.name.endswith((".nii", ".nii.gz")):
-        image = _own_axes(image, nib.load(path))
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        image = _own_axes(image, path)
     content = image.to_bytes()
     return gzip.compress(content, mtime=0) if out.name.endswith(".gz") else content
 
 
-def _own_axes(labels: Any, original: Any) -> Any:
+def _own_axes(labels: Any, path: Path) -> Any:
     """Turn a canonical label map to the axis order of the file it was made from (no voxel is interpolated)."""
     import nibabel as nib
     import numpy as np
 
+    from ctscribe.data import IngestPolicy
+    from ctscribe.data.files import open_blobs
+    from ctscribe.data.nifti import open_image
+
+    with open_blobs(path) as (blob,):
+        original = open_image(blob, IngestPolicy())
     turn = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(labels.affine), nib.orientations.io_orientation(original.affine)
     )

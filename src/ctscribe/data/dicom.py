@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctscribe.data import series as choice
+from ctscribe.data.consistency import odd_slices, with_common_rescale
 from ctscribe.data.files import Blob
 from ctscribe.data.headers import NATIVE_SYNTAXES, NESTED_ARCHIVE, READ_ERRORS, Frame, read_frames, tag
+from ctscribe.data.limits import check_memory
 from ctscribe.data.notes import header_notes
 from ctscribe.data.stack import Placement, Stack, place
 from ctscribe.data.study import IngestLog, IngestPolicy, SourceMap, Technique, hashed
-from ctscribe.errors import InputRefused, UnreadableInput
+from ctscribe.errors import UnreadableInput
 from ctscribe.tensors import Affine, Volume
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _INT16 = np.iinfo(np.int16)
+#: Reasons for which a file is left out that say nothing about images.
+NO_IMAGES = {"not DICOM", "empty file", "file of the operating system", NESTED_ARCHIVE}
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
 
@@ -51,23 +56,29 @@ def read_dicom(blobs: list[Blob], series: str | None, policy: IngestPolicy, log:
         InputRefused: with the code of the first thing that cannot be repaired.
     """
     frames = usable_frames(blobs, log)
-    found = choice.candidates(frames, _same_pixels, policy, log)
+    found = choice.candidates(frames, _fingerprint, policy, log)
     if len({c.frames[0].study_uid for c in found}) > 1:
         found = choice.newest_first(found)
     log.candidates = tuple(c.summary for c in found)
     chosen = choice.choose(found, series, log)
+    chosen = replace(chosen, stack=with_common_rescale(chosen.stack, log))
     for _ in range(len(chosen.frames)):
         placement = place(chosen.stack, policy)
-        _check_memory(chosen.stack, placement, policy)
+        check_memory((len(placement.lower), chosen.frames[0].rows, chosen.frames[0].columns), policy)
         broken: set[int] = set()
         hu, padded = _decode_stack(chosen.stack, broken)
-        if not broken:
+        if broken:
+            log.drop("image data that cannot be decoded", len(broken))
+            log.note("undecodable_slices", "warning", f"{len(broken)} slices could not be decoded and count as missing")
+        elif odd := odd_slices(hu, policy):
+            broken = {id(chosen.frames[k]) for k in odd}
+            log.drop("values that do not fit those of the neighbours", len(odd))
+            log.note("odd_slices", "warning", f"the values of {len(odd)} slice(s) do not fit; they count as missing")
+        else:
             return _finish(chosen, placement, hu, padded, policy, log)
-        log.drop("image data that cannot be decoded", len(broken))
-        log.note("undecodable_slices", "warning", f"{len(broken)} slices could not be decoded and count as missing")
         if len(broken) == len(chosen.frames):
             break
-        chosen = choice.without(chosen, broken, policy, _same_pixels)
+        chosen = choice.without(chosen, broken, policy, _fingerprint)
         if chosen.refusal is not None:
             raise chosen.refusal
     raise UnreadableInput(
@@ -96,7 +107,15 @@ def usable_frames(blobs: list[Blob], log: IngestLog) -> list[Frame]:
                 reasons[reason] += 1
     if kept:
         return kept
-    if not set(reasons) - {"not DICOM", "empty file", "file of the operating system", NESTED_ARCHIVE}:
+    if NESTED_ARCHIVE in reasons and not set(reasons) - NO_IMAGES:
+        raise UnreadableInput(
+            "the scan lies in an archive that is not opened",
+            code="nested_archive",
+            expected="a folder, or one zip archive that holds the files themselves",
+            got=f"{reasons[NESTED_ARCHIVE]} archive(s) of another kind, or inside the folder or archive given",
+            hint="unpack it and give the folder",
+        )
+    if not set(reasons) - NO_IMAGES:
         raise UnreadableInput(
             "no DICOM or NIfTI file was found",
             code="not_dicom",
@@ -202,8 +221,10 @@ def _to_hu(raw: np.ndarray, dataset: Dataset, frame: Frame) -> tuple[np.ndarray,
     intercept = frame.intercept or 0.0
     padding = _padding(raw, dataset, slope, intercept)
     hu: np.ndarray
-    if slope.is_integer() and intercept.is_integer():
-        hu = raw.astype(np.int32) * int(slope) + int(intercept)
+    whole = slope.is_integer() and intercept.is_integer() and max(slope, abs(intercept)) < 1 << 30
+    if whole:
+        wide = raw.itemsize > 2 or max(slope, abs(intercept)) > 1 << 14  # more than 32 bits can hold
+        hu = raw.astype(np.int64 if wide else np.int32) * int(slope) + int(intercept)
     else:
         hu = raw.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     pads = 0
@@ -241,26 +262,13 @@ def _as_stored(value: int, dtype: np.dtype) -> int:
     return value
 
 
-def _same_pixels(a: Frame, b: Frame) -> bool:
-    """True when two frames hold the same Hounsfield units; False when either cannot be decoded."""
+def _fingerprint(frame: Frame) -> bytes | None:
+    """Digest of a frame's Hounsfield units; None when it cannot be decoded."""
     try:
-        (one, _), (two, _) = _decode_file([a])[0], _decode_file([b])[0]
+        ((hu, _),) = _decode_file([frame])
     except Undecodable:
-        return False
-    return bool(np.array_equal(one, two))
-
-
-def _check_memory(stack: Stack, placement: Placement, policy: IngestPolicy) -> None:
-    frame = stack.frames[0]
-    gigabytes = 2 * len(placement.lower) * frame.rows * frame.columns * 2 / 1e9
-    if gigabytes > policy.max_memory_gb:
-        raise InputRefused(
-            "the series is larger than the memory set aside for it",
-            code="too_large",
-            expected=f"at most {policy.max_memory_gb:g} GB",
-            got=f"{gigabytes:.1f} GB for {len(stack.frames)} slices of {frame.rows} x {frame.columns}",
-            hint="raise `max_memory_gb` of the ingest policy, or give a thicker reconstruction",
-        )
+        return None
+    return hashlib.blake2b(np.ascontiguousarray(hu).tobytes(), digest_size=16).digest()
 
 
 # ------------------------------------------------------------------------------------------- assembly

@@ -39,7 +39,15 @@ class Blob:
             return self.path.read_bytes()
         if self.archive is None:
             raise ValueError("a Blob lies on disk or in an archive")
-        return self.archive.read(self.name)
+        try:
+            return self.archive.read(self.name)
+        except NotImplementedError as error:
+            raise UnreadableInput(
+                "the zip archive is packed by a method that cannot be read here",
+                code="zip_unsupported",
+                expected="the usual methods: deflate, bzip2, lzma or none",
+                hint="unpack it first and give the folder",
+            ) from error
 
     @property
     def base(self) -> str:
@@ -57,7 +65,8 @@ def open_blobs(path: Path) -> Iterator[list[Blob]]:
 
     Raises:
         UnreadableInput: nothing there, an empty folder, a damaged or encrypted archive (codes ``not_found``,
-            ``empty_folder``, ``zip_damaged``, ``zip_encrypted``, ``zip_too_large``, ``unsafe_zip``, ``not_readable``).
+            ``empty_folder``, ``empty_file``, ``zip_damaged``, ``zip_encrypted``, ``zip_unsupported``,
+            ``zip_too_large``, ``unsafe_zip``, ``not_readable``).
     """
     try:
         if path.is_dir():
@@ -72,6 +81,10 @@ def open_blobs(path: Path) -> Iterator[list[Blob]]:
             )
         if not path.is_file():
             raise UnreadableInput(f"{path} is neither a file nor a folder", code="not_readable")
+        if path.stat().st_size == 0:
+            raise UnreadableInput(
+                f"the file {path.name} is empty", code="empty_file", got="0 bytes", hint="copy or download it again"
+            )
         with path.open("rb") as file:
             magic = file.read(4)
         if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06") or path.suffix.lower() == ".zip":
@@ -79,15 +92,23 @@ def open_blobs(path: Path) -> Iterator[list[Blob]]:
                 yield blobs
         else:
             yield [Blob(path.name, path.stat().st_size, path)]
-    except PermissionError as error:
+    except OSError as error:  # rights, a drive that fails, a file that went away
         raise UnreadableInput(
-            f"{path} cannot be opened", code="not_readable", got="permission denied", hint="check its rights"
+            f"{path} cannot be read",
+            code="not_readable",
+            got=(error.strerror or type(error).__name__).lower(),
+            hint="check the rights of all files in it, and the drive",
         ) from error
 
 
 def _folder(path: Path) -> list[Blob]:
     blobs = []
-    for root, folders, names in os.walk(path):
+    seen: set[str] = set()  # links are followed, each folder once: a link may lead back to where it lies
+    for root, folders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(root)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort()
         for name in sorted(names):
             file = Path(root, name)

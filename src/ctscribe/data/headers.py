@@ -27,7 +27,11 @@ CT_CLASSES = frozenset(
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DICOMDIR = "1.2.840.10008.1.3.10"
 NATIVE_SYNTAXES = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
-NESTED_ARCHIVE = "archive inside the folder (not opened)"
+#: Encodings that always lose something: JPEG baseline and extended, JPEG-LS near-lossless, HTJ2K lossy.
+LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 203))
+NESTED_ARCHIVE = "archive that is not opened"
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 #: What reading a broken file raises: pydicom and the codecs have exceptions of their own that share no parent but this
 #: (random damage found struct, zlib, length, type and key errors). Only used around calls into them.
@@ -84,6 +88,7 @@ class Frame:
     age_years: int | None
     sex: str | None
     declared_images: int | None
+    burned_in: bool
     syntax: str
 
     @property
@@ -114,7 +119,7 @@ def read_frames(blob: Blob, log: IngestLog) -> list[Frame]:
     if blob.base.startswith("._") or "__MACOSX" in blob.name or blob.base in (".DS_Store", "Thumbs.db"):
         log.drop("file of the operating system")
         return []
-    if blob.base.lower().endswith((".zip", ".tar", ".tgz", ".7z", ".rar")):
+    if blob.base.lower().endswith(ARCHIVES):
         log.drop(NESTED_ARCHIVE)
         return []
     with warnings.catch_warnings():
@@ -223,6 +228,7 @@ def _frame(dataset: Dataset, blob: Blob, index: int | None, groups: tuple[Datase
         return tag(dataset, keyword)
 
     spacing, spacing_source = _spacing(dataset, find)
+    syntax = _text(getattr(dataset, "file_meta", None), "TransferSyntaxUID")
     value_map = "PixelValueTransformationSequence"
     frame_type = find("CTImageFrameTypeSequence", "FrameType") if groups else None
     return Frame(
@@ -267,11 +273,12 @@ def _frame(dataset: Dataset, blob: Blob, index: int | None, groups: tuple[Datase
         patient_position=_text(dataset, "PatientPosition").upper() or None,
         manufacturer=_text(dataset, "Manufacturer") or None,
         window=_window(find("FrameVOILUTSequence", "WindowCenter"), find("FrameVOILUTSequence", "WindowWidth")),
-        lossy=_text(dataset, "LossyImageCompression") == "01",
+        lossy=_text(dataset, "LossyImageCompression") == "01" or syntax in LOSSY_SYNTAXES,
         age_years=_age(dataset),
         sex=_text(dataset, "PatientSex").upper()[:1] or None,
         declared_images=_integer(dataset, "ImagesInAcquisition"),
-        syntax=_text(getattr(dataset, "file_meta", None), "TransferSyntaxUID"),
+        burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
+        syntax=syntax,
     )
 
 

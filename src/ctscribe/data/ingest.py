@@ -14,8 +14,9 @@ import numpy as np
 from ctscribe.data.files import Blob, open_blobs
 from ctscribe.data.geometry import canonicalise, is_axis_aligned
 from ctscribe.data.intensity import AIR_FLOOR, check_hounsfield
+from ctscribe.data.limits import check_extent, check_spacing
 from ctscribe.data.study import IngestLog, IngestPolicy, Inspection, SourceMap, Study
-from ctscribe.errors import GeometryRefused, InputRefused, UnreadableInput, WrongBodyPart, WrongModality
+from ctscribe.errors import InputRefused, UnreadableInput, WrongBodyPart, WrongModality
 from ctscribe.tensors import Volume
 
 #: Less air-filled lung than this (ml) and tags that name another body part: not a chest. Adult lungs hold litres;
@@ -51,14 +52,22 @@ def inspect(
     *,
     series: str | None = None,
     policy: IngestPolicy = IngestPolicy(),  # noqa: B008 - frozen
+    body_part: bool = True,
 ) -> Inspection:
-    """What lies at ``path`` and whether `load_study` would accept it; bad content is an answer, not an error."""
+    """What lies at ``path`` and whether a report would be written from it; bad content is an answer, not an error.
+
+    Args:
+        path, series, policy: as for `load_study`.
+        body_part: False leaves out the question whether the image shows a chest, which takes a few seconds.
+    """
     log = IngestLog()
     study, refusal = None, None
     try:
         study = _load(Path(path), series, policy, log)
+        if body_part:
+            _check_body_part(study.volume, log)
     except InputRefused as error:
-        refusal = error
+        study, refusal = None, error
     return Inspection(
         accepted=study is not None,
         kind=log.kind,
@@ -69,6 +78,13 @@ def inspect(
         refusal=refusal,
         ingest=None if study is None else study.ingest,
     )
+
+
+def _check_body_part(volume: Volume, log: IngestLog) -> None:
+    from ctscribe.data.anatomy import segment
+    from ctscribe.data.bodypart import check_chest
+
+    log.notes += check_chest(volume, segment(volume))
 
 
 def _load(path: Path, series: str | None, policy: IngestPolicy, log: IngestLog) -> Study:
@@ -84,7 +100,7 @@ def _load(path: Path, series: str | None, policy: IngestPolicy, log: IngestLog) 
             log.drop("NIfTI beside DICOM", len(nifti))
             volume, source = _dicom(others, series, policy, log)
     volume = _canonical(volume, policy, log)
-    _check_extent(volume, policy)
+    check_extent(volume, policy)
     _check_tags_against_image(volume, log)
     log.facts["hu_range"] = (float(volume.hu.min()), float(volume.hu.max()))
     log.facts.pop("padded", None)
@@ -112,7 +128,7 @@ def _nifti(path: Path, blobs: list[Blob], policy: IngestPolicy, log: IngestLog) 
         )
     stored = read_nifti(blobs[0], policy, log)
     log.why = "the only volume here"
-    _check_spacing(stored.volume, policy)
+    check_spacing(stored.volume, policy)
     log.facts.update(
         stored_shape=stored.volume.shape,
         stored_spacing=tuple(round(s, 4) for s in stored.volume.spacing),
@@ -127,7 +143,7 @@ def _dicom(blobs: list[Blob], series: str | None, policy: IngestPolicy, log: Ing
 
     log.kind = "dicom"
     stored = read_dicom(blobs, series, policy, log)
-    _check_spacing(stored.volume, policy)
+    check_spacing(stored.volume, policy)
     return _hounsfield(stored.volume, stored.intercept, stored.mirror, log), stored.source
 
 
@@ -192,41 +208,6 @@ def _canonical(volume: Volume, policy: IngestPolicy, log: IngestLog) -> Volume:
             "the slices lie oblique to the patient; the volume was resampled to straight axes",
         )
     return canonicalise(volume, tolerance_degrees=policy.tilt_degrees)
-
-
-def _check_spacing(volume: Volume, policy: IngestPolicy) -> None:
-    low, high = min(volume.spacing), max(volume.spacing)
-    if low < policy.min_spacing_mm or high > policy.max_spacing_mm:
-        raise GeometryRefused(
-            "the voxel size cannot be right",
-            code="absurd_spacing",
-            expected=f"{policy.min_spacing_mm:g} to {policy.max_spacing_mm:g} mm",
-            got=" x ".join(f"{s:g}" for s in volume.spacing) + " mm (slice, row, column)",
-            hint="check the header; the file may use another unit than mm",
-        )
-
-
-def _check_extent(volume: Volume, policy: IngestPolicy) -> None:
-    from ctscribe.data.series import check_size
-
-    z, y, x = volume.extent_mm
-    check_size(volume.shape[0], policy)
-    if z < policy.min_coverage_mm:
-        raise GeometryRefused(
-            "the scan is too short to be a chest",
-            code="short_coverage",
-            expected=f"at least {policy.min_coverage_mm:g} mm from head to foot",
-            got=f"{z:.0f} mm",
-            hint="give the whole series",
-        )
-    if min(y, x) < policy.min_coverage_mm or max(z, y, x) > 2500:
-        raise GeometryRefused(
-            "the field of view cannot be that of a chest",
-            code="absurd_extent",
-            expected=f"{policy.min_coverage_mm:g} to 2500 mm along each axis",
-            got=f"{z:.0f} x {y:.0f} x {x:.0f} mm",
-            hint="check the voxel size in the header",
-        )
 
 
 def _check_tags_against_image(volume: Volume, log: IngestLog) -> None:

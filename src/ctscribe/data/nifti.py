@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctscribe.data.files import Blob
+from ctscribe.data.limits import check_memory
 from ctscribe.data.study import IngestLog, IngestPolicy, SourceMap
 from ctscribe.errors import GeometryRefused, InputRefused, UnreadableInput, WrongModality
 from ctscribe.tensors import Affine, Volume
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 #: NIfTI is RAS+, this package LPS+: the first two world axes change sign.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1 xyzt_units codes: unknown, metre, millimetre, micrometre
+#: Length of a NIfTI-2 header; a NIfTI-1 header is shorter, and both name their kind within it.
+HEADER_BYTES = 540
 _DAMAGE = (EOFError, OSError, zlib.error, ValueError, TypeError, KeyError, OverflowError)
 
 
@@ -37,7 +41,8 @@ def read_nifti(blob: Blob, policy: IngestPolicy, log: IngestLog) -> StoredImage:
     """Read one file.
 
     Raises:
-        UnreadableInput: ``truncated``, ``not_nifti``.
+        InputRefused: ``too_large``, ``not_a_number``.
+        UnreadableInput: ``truncated``, ``not_nifti``, ``empty_file``.
         GeometryRefused: ``bad_affine``, ``no_orientation``, ``orientation_conflict``, ``four_d``, ``single_slice``.
         WrongModality: ``colour_image``, ``not_hounsfield``.
     """
@@ -46,7 +51,7 @@ def read_nifti(blob: Blob, policy: IngestPolicy, log: IngestLog) -> StoredImage:
 
     with _quiet():
         try:
-            image = _open(blob)
+            image = open_image(blob, policy)
         except (ImageFileError, HeaderDataError, *_DAMAGE) as error:
             raise _damaged(blob, error) from error
         matrix = _affine(image, policy, log)
@@ -74,28 +79,34 @@ def _quiet() -> Iterator[None]:
         imageglobals.logger.disabled = before
 
 
-def _open(blob: Blob) -> Nifti1Image:
+def open_image(blob: Blob, policy: IngestPolicy) -> Nifti1Image:
+    """The image; its values stay on disk where the file is not packed. Whether it is packed the bytes say, not the
+    name. A packed file is read to its end, for only there its checksum stands."""
     import nibabel as nib
 
-    if blob.path is not None:
-        image = nib.load(blob.path)
-    else:
-        raw = blob.read()
-        raw = gzip.decompress(raw) if blob.base.lower().endswith(".gz") else raw
-        kind = nib.Nifti2Image if raw[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Image
-        image = kind.from_bytes(raw)
-    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):
-        raise ValueError(f"{type(image).__name__} is not NIfTI")
-    return image
+    with blob.open() as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        content = gzip.GzipFile(fileobj=file) if packed else file
+        head = content.read(HEADER_BYTES)
+        if head[344:347] not in (b"n+1", b"ni1") and head[4:7] != b"n+2":
+            raise ValueError("no NIfTI header")
+        kind = nib.Nifti2Image if head[4:7] == b"n+2" else nib.Nifti1Image
+        check_memory(kind.header_class.from_fileobj(io.BytesIO(head), check=False).get_data_shape(), policy)
+        if blob.path is not None and not packed and blob.base.lower().endswith(".nii"):
+            return kind.from_filename(blob.path)
+        return kind.from_bytes(head + content.read())
 
 
 def _damaged(blob: Blob, error: Exception) -> UnreadableInput:
+    if blob.size == 0:
+        return UnreadableInput(f"the file {blob.base} is empty", code="empty_file", hint="copy or download it again")
     cut = isinstance(error, EOFError | zlib.error | OSError) or "end of" in str(error) or "buffer" in str(error)
     return UnreadableInput(
         f"the file {blob.base} cannot be read as NIfTI",
-        code="truncated" if cut and blob.size else "not_nifti",
+        code="truncated" if cut else "not_nifti",
         expected="a whole .nii or .nii.gz file",
-        got="a file that ends too early or is damaged" if cut and blob.size else "another kind of file",
+        got="a file that ends too early or is damaged" if cut else "another kind of file",
         hint="copy or download it again",
     )
 

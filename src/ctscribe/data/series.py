@@ -11,11 +11,15 @@ import numpy as np
 
 from ctscribe.data.headers import Frame
 from ctscribe.data.kernels import kernel_class
+from ctscribe.data.limits import check_size
 from ctscribe.data.stack import Stack, measure, place
 from ctscribe.data.study import IngestLog, IngestPolicy, SeriesSummary, hashed
 from ctscribe.errors import GeometryRefused, InputRefused, WrongModality
 
-SamePixels = Callable[[Frame, Frame], bool]
+#: Fingerprint of a frame's Hounsfield units, None when it cannot be decoded.
+Fingerprint = Callable[[Frame], bytes | None]
+
+MIN_PART = 3  # slices beyond the ends of the chosen stack that are worth a warning
 
 LOCALIZER_WORDS = ("LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM")
 PROJECTION_WORDS = (
@@ -82,6 +86,10 @@ def why_unusable(frame: Frame) -> str | None:
         v.startswith(("MATERIAL_", "EFFECTIVE_Z", "ELECTRON_")) for v in words
     ):
         return "values are not Hounsfield units"
+    if frame.burned_in:
+        return "text burned into the image"
+    if frame.slope is not None and frame.slope < 0:
+        return "negative rescale slope"
     if frame.position is None:
         return "no Image Position (Patient)"
     if frame.orientation is None or not _orthonormal(frame.orientation):
@@ -115,6 +123,8 @@ SPECIFIC: dict[str, tuple[type[InputRefused], str, str]] = {
         "only_derived",
         "give the axial series it was made from",
     ),
+    "text burned into the image": (InputRefused, "burned_in_text", "it may name the patient; give the original images"),
+    "negative rescale slope": (WrongModality, "negative_slope", "no scanner writes it; export the series again"),
     "CT object without an image": (WrongModality, "no_images", "give the image series"),
 }
 
@@ -141,7 +151,7 @@ def refuse_nothing_left(reasons: Counter[str]) -> InputRefused:
 # ------------------------------------------------------------------------------------------- stacks
 
 
-def candidates(frames: list[Frame], same_pixels: SamePixels, policy: IngestPolicy, log: IngestLog) -> list[Candidate]:
+def candidates(frames: list[Frame], fingerprint: Fingerprint, policy: IngestPolicy, log: IngestLog) -> list[Candidate]:
     """All stacks in the frames, best first. Duplicates are dropped or become stacks of their own on the way."""
     by_series: dict[str, list[Frame]] = {}
     for frame in frames:
@@ -149,35 +159,49 @@ def candidates(frames: list[Frame], same_pixels: SamePixels, policy: IngestPolic
     found: list[Candidate] = []
     for uid in sorted(by_series):
         parts = _split_by_header(by_series[uid])
-        stacks = [stack for part in parts for stack in _separate(part, same_pixels, log)]
+        stacks = [stack for part in parts for stack in _separate(part, fingerprint, log)]
         if len(stacks) > 1:
             log.note("series_split", "info", f"one series held {len(stacks)} stacks of slices; they were taken apart")
-        found += [_candidate(stack, same_pixels, policy) for stack in stacks]
+        found += [_candidate(stack, fingerprint, policy) for stack in stacks]
     found.sort(key=lambda c: (-c.summary.score, c.summary.series_number or 0, c.series_uid, c.frames[0].instance or 0))
     return found
 
 
 def _split_by_header(frames: list[Frame]) -> list[list[Frame]]:
-    """Frames that can share a grid: same size, spacing, orientation, frame of reference and reconstruction."""
+    """Frames that can share a grid: same size, spacing, orientation, frame of reference and reconstruction.
+
+    A frame whose kernel or frame of reference is not stated goes to the largest part it may belong to, unless that
+    part has a slice at its place already.
+    """
     parts: list[list[Frame]] = []
-    for frame in sorted(frames, key=lambda f: (f.instance or 0, f.sop_uid, f.index or 0)):
-        for part in parts:
-            if _same_grid(part[0], frame):
-                part.append(frame)
-                break
+    ordered = sorted(frames, key=lambda f: (f.instance or 0, f.sop_uid, f.index or 0))
+    for frame in sorted(ordered, key=lambda f: not (f.kernel and f.frame_of_reference)):
+        fits = [part for part in parts if _same_grid(part[0], frame)]
+        exact = [part for part in fits if all(getattr(part[0], n) == getattr(frame, n) for n in MAY_BE_UNKNOWN)]
+        free = [part for part in fits if not _occupied(part, frame)]
+        if chosen := exact or sorted(free, key=len, reverse=True):
+            chosen[0].append(frame)
         else:
             parts.append([frame])
     return parts
 
 
+MAY_BE_UNKNOWN = ("kernel", "frame_of_reference")
+
+
 def _same_grid(a: Frame, b: Frame) -> bool:
-    exact = ("rows", "columns", "frame_of_reference", "kernel")
+    """Nothing that both state differs."""
     return (
-        all(getattr(a, name) == getattr(b, name) for name in exact)
+        (a.rows, a.columns) == (b.rows, b.columns)
+        and all(getattr(a, n) == getattr(b, n) or not (getattr(a, n) and getattr(b, n)) for n in MAY_BE_UNKNOWN)
         and is_reformat(a) == is_reformat(b)
         and np.allclose(a.pixel, b.pixel, rtol=1e-3)
         and np.allclose(a.cosines, b.cosines, atol=5e-3)
     )
+
+
+def _occupied(part: list[Frame], frame: Frame) -> bool:
+    return bool(np.any(np.all(np.abs(np.stack([f.at for f in part]) - frame.at) < 0.01, axis=1)))
 
 
 def is_reformat(frame: Frame) -> bool:
@@ -197,12 +221,12 @@ SPLIT_KEYS: tuple[tuple[str, Callable[[Frame], object]], ...] = (
 )
 
 
-def _separate(frames: list[Frame], same_pixels: SamePixels, log: IngestLog) -> list[Stack]:
+def _separate(frames: list[Frame], fingerprint: Fingerprint, log: IngestLog) -> list[Stack]:
     """Take apart scans that lie in one another: two reconstructions or phases under one series UID."""
     stack = measure(frames)
     if stack.kind == "single" and not stack.extra:
         return [stack]
-    stack = _drop_copies(frames, stack, same_pixels, log)
+    stack = _drop_copies(frames, stack, fingerprint, log)
     if not stack.extra and stack.kind in ("regular", "gaps", "mixed"):
         return [stack]
     rest = list(stack.frames) + [f for group in stack.extra for f in group[1:]]
@@ -223,16 +247,17 @@ def _separate(frames: list[Frame], same_pixels: SamePixels, log: IngestLog) -> l
     return [stack]
 
 
-def _drop_copies(frames: list[Frame], stack: Stack, same_pixels: SamePixels, log: IngestLog) -> Stack:
+def _drop_copies(frames: list[Frame], stack: Stack, fingerprint: Fingerprint, log: IngestLog) -> Stack:
     """Forget frames that repeat another one at the same place, pixel for pixel."""
     copies: list[Frame] = []
     for group in stack.extra:
-        kept = [group[0]]
-        for frame in group[1:]:
-            if any(np.allclose(frame.at, k.at, atol=0.01) for k in kept) and any(same_pixels(frame, k) for k in kept):
+        kept: list[tuple[Frame, bytes]] = []
+        for frame in group:
+            pixels = fingerprint(frame)
+            if any(pixels == other and np.allclose(frame.at, k.at, atol=0.01) for k, other in kept):
                 copies.append(frame)
-            else:
-                kept.append(frame)
+            elif pixels is not None:
+                kept.append((frame, pixels))
     if not copies:
         return stack
     log.drop("identical copy of a slice", len(copies))
@@ -265,7 +290,7 @@ def _by_repetition(frames: list[Frame]) -> list[list[Frame]]:
 # ------------------------------------------------------------------------------------------- choice
 
 
-def _candidate(stack: Stack, same_pixels: SamePixels, policy: IngestPolicy) -> Candidate:
+def _candidate(stack: Stack, fingerprint: Fingerprint, policy: IngestPolicy) -> Candidate:
     refusal = _judge(stack, policy)
     frame = stack.frames[0]
     components = score(stack)
@@ -291,6 +316,14 @@ def _candidate(stack: Stack, same_pixels: SamePixels, policy: IngestPolicy) -> C
 
 def _judge(stack: Stack, policy: IngestPolicy) -> InputRefused | None:
     try:
+        if stack.kind == "single" and stack.extra:
+            raise GeometryRefused(
+                "all slices claim the same place",
+                code="conflicting_duplicates",
+                expected="an Image Position (Patient) of its own for every slice",
+                got=f"{len(stack.extra[0])} slices at one position",
+                hint="export the series again; the positions were lost",
+            )
         place(stack, policy)
         check_size(len(stack.frames), policy)
         if stack.extra:
@@ -304,18 +337,6 @@ def _judge(stack: Stack, policy: IngestPolicy) -> InputRefused | None:
     except InputRefused as refusal:
         return refusal
     return None
-
-
-def check_size(n_slices: int, policy: IngestPolicy) -> None:
-    """Refuse what is too short to be a chest (``too_few_slices``)."""
-    if n_slices < policy.min_slices:
-        raise GeometryRefused(
-            "the series has too few slices",
-            code="too_few_slices",
-            expected=f"at least {policy.min_slices}",
-            got=str(n_slices),
-            hint="give the folder that holds the whole series",
-        )
 
 
 def plane(frame: Frame) -> str:
@@ -375,13 +396,14 @@ def choose(found: list[Candidate], series: str | None, log: IngestLog) -> Candid
     best = found[0]
     log.why = "it was asked for" if series is not None and len(found) == 1 else _why(found)
     _one_patient(found, log)
+    _note_other_parts(best, found, log)
     if best.refusal is not None:
         raise best.refusal
     return best
 
 
 def _one_patient(found: list[Candidate], log: IngestLog) -> None:
-    patients = {c.frames[0].patient_id for c in found} - {""}  # blank: de-identified, not somebody else
+    patients = {f.patient_id for c in found for f in c.frames} - {""}  # blank: de-identified, not somebody else
     if len(patients) > 1:
         raise InputRefused(
             "images of more than one patient lie here",
@@ -393,6 +415,25 @@ def _one_patient(found: list[Candidate], log: IngestLog) -> None:
     studies = {c.frames[0].study_uid for c in found}
     if len(studies) > 1:
         log.note("several_studies", "warning", "several studies lie here; one series of one of them was read")
+
+
+def _note_other_parts(best: Candidate, found: list[Candidate], log: IngestLog) -> None:
+    """Say so when the series goes on, in slices of another size, spacing or kernel, where the chosen stack ends."""
+    normal = best.frames[0].normal
+    depth = [float(f.at @ normal) for f in best.frames]
+    for other in found:
+        if other is best or other.series_uid != best.series_uid:
+            continue
+        if abs(float(other.frames[0].normal @ normal)) < 0.99:
+            continue
+        beyond = [d for f in other.frames if not min(depth) <= (d := float(f.at @ normal)) <= max(depth)]
+        if len(beyond) >= MIN_PART:
+            log.note(
+                "part_left_out",
+                "warning",
+                f"the series goes on in {len(beyond)} slices of another size, spacing or reconstruction that were not"
+                " read; findings there may be lost",
+            )
 
 
 def _why(found: list[Candidate]) -> str:
@@ -431,8 +472,8 @@ def _negated(date: str) -> int:
     return -int(date) if date.isdigit() else 0
 
 
-def without(candidate: Candidate, broken: set[int], policy: IngestPolicy, same_pixels: SamePixels) -> Candidate:
+def without(candidate: Candidate, broken: set[int], policy: IngestPolicy, fingerprint: Fingerprint) -> Candidate:
     """The same stack without frames that could not be decoded (given by ``id``)."""
     rest = [f for f in candidate.frames if id(f) not in broken]
-    again = _candidate(measure(rest), same_pixels, policy)
+    again = _candidate(measure(rest), fingerprint, policy)
     return replace(again, summary=replace(again.summary, score=candidate.summary.score))
