@@ -20,6 +20,7 @@ import numpy as np
 
 from ctscribe.evaluation.record import Pair, Record, closure
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
+from ctscribe.evaluation.statements import statements
 
 
 def hallucinated(pair: Pair) -> tuple[str, ...]:
@@ -47,13 +48,11 @@ def sentences_stating(record: Record, kinds: Collection[str]) -> dict[str, str]:
     """Finding id -> the first sentence of the report that says it is present; kinds no sentence states are left out."""
     if not kinds:
         return {}
-    from ctscribe.report.parse import parse_sentence, sentences
-
     stated: dict[str, str] = {}
-    for sentence in sentences(record.text, record.language):
-        for finding in parse_sentence(sentence, record.language):
+    for statement in statements(record.text, record.language):
+        for finding in statement.findings:
             if finding.kind in kinds and finding.status == "present":
-                stated.setdefault(finding.kind, sentence)
+                stated.setdefault(finding.kind, statement.sentence)
     return stated
 
 

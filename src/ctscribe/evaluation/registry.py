@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 from ctscribe.evaluation.bleu import Bleu
 from ctscribe.evaluation.cider import Cider
+from ctscribe.evaluation.contradiction import Consistency
 from ctscribe.evaluation.crg import Crg
+from ctscribe.evaluation.entities import Entities
 from ctscribe.evaluation.faithfulness import Faithfulness
 from ctscribe.evaluation.funnel import Funnel
 from ctscribe.evaluation.labels import Labels
+from ctscribe.evaluation.meteor import Meteor
+from ctscribe.evaluation.relations import Relations
 from ctscribe.evaluation.rouge import RougeL
 from ctscribe.evaluation.scorer import Scorer
 
@@ -19,8 +23,12 @@ SCORERS: tuple[Callable[[], Scorer], ...] = (
     lambda: Labels("ontology"),
     Faithfulness,
     Funnel,
+    Entities,
+    Relations,
+    Consistency,
     Bleu,
     RougeL,
+    Meteor,
     Cider,
 )
 

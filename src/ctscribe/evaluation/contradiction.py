@@ -1,0 +1,231 @@
+"""Does a report contradict itself? Found sentence by sentence, with the pair of sentences that disagree.
+
+    rule        two sentences of one report disagree when
+    presence    one denies a kind in some place (or everywhere) and another reports it there
+    side        the findings place every finding of a kind on one side, the impression on the other
+    size        findings and impression measure the one finding of its kind and place differently (more than 1 mm and
+                20 %)
+
+Precision comes first, because an alarm about a sound report costs trust:
+
+- a denial that is itself limited ("no other nodule", "no large effusion") contradicts nothing it does not cover: the
+  limiting words of ``contradiction.yaml`` void it, its attributes must all be met;
+- what is said of another time contradicts nothing;
+- a denial in one place says nothing of another; what is only possible contradicts nothing;
+- two findings of one kind on different sides within one section are two findings.
+
+It needs no reference. The rate of the references under the same rules is in the table: what the parser misreads shows
+there too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from ctscribe import ontology
+from ctscribe.evaluation.funnel import sides, size_agrees
+from ctscribe.evaluation.record import Pair
+from ctscribe.evaluation.scorer import Measure, Scorer, ratio
+from ctscribe.evaluation.statements import Section, statements
+from ctscribe.ontology import Language
+from ctscribe.report import Finding
+
+Rule = Literal["presence", "side", "size"]
+RULES: tuple[Rule, ...] = ("presence", "side", "size")
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Two sentences that cannot both be true.
+
+    Attributes:
+        rule: why not.
+        kind: the kind of finding they disagree on.
+        first: the sentence that comes first.
+        second: the other; the same when one sentence contradicts itself.
+    """
+
+    rule: Rule
+    kind: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class _Said:
+    place: int
+    sentence: str
+    finding: Finding
+    section: Section
+
+
+@dataclass(frozen=True)
+class _Cues:
+    """What must be known of one language, see ``contradiction.yaml``."""
+
+    limits: re.Pattern[str]
+    past: re.Pattern[str]
+    places: re.Pattern[str]
+    kind_limits: Mapping[str, re.Pattern[str]]
+
+
+@cache
+def _cues(language: Language) -> _Cues:
+    table = yaml.safe_load((files("ctscribe.evaluation") / "contradiction.yaml").read_text(encoding="utf-8"))
+    kinds = {kind: re.compile(words[language]) for kind, words in table.pop("kind_limits").items()}
+    return _Cues(kind_limits=kinds, **{name: re.compile(words[language]) for name, words in table.items()})
+
+
+def contradictions(text: str, language: Language) -> tuple[Contradiction, ...]:
+    """All contradictions of a report, each kind once per rule and pair of sentences, in the order of the text."""
+    said = _said(text, language)
+    found = [*_presence(said), *_side(said), *_size(said)]
+    return tuple(dict.fromkeys(found))
+
+
+def _said(text: str, language: Language) -> list[_Said]:
+    """Everything said about today, in the order of the text."""
+    return [
+        _Said(place, statement.sentence, finding, statement.section)
+        for place, statement in enumerate(statements(text, language))
+        for finding in _plain(statement.sentence, statement.findings, language)
+    ]
+
+
+@lru_cache(maxsize=1 << 15)
+def _plain(sentence: str, findings: tuple[Finding, ...], language: Language) -> tuple[Finding, ...]:
+    """What a sentence states without limit: denials of the whole kind, and what is present today."""
+    cues = _cues(language)
+
+    def plain(finding: Finding) -> bool:
+        own = cues.kind_limits.get(finding.kind)
+        if own and own.search(sentence):
+            return False
+        if finding.status == "present":
+            return not cues.past.search(sentence)
+        unplaced = not finding.regions and cues.places.search(sentence)
+        return finding.status == "absent" and not cues.limits.search(sentence) and not unplaced
+
+    return tuple(finding for finding in findings if plain(finding))
+
+
+def _pair(rule: Rule, kind: str, one: _Said, other: _Said) -> Contradiction:
+    first, second = sorted((one, other), key=lambda statement: statement.place)
+    return Contradiction(rule, kind, first.sentence, second.sentence)
+
+
+def _presence(said: Sequence[_Said]) -> Iterator[Contradiction]:
+    denied: dict[str, list[_Said]] = {}
+    for statement in said:
+        if statement.finding.status == "absent":
+            denied.setdefault(statement.finding.kind, []).append(statement)
+    for statement in said if denied else ():
+        if statement.finding.status == "present":
+            for denial in denied.get(statement.finding.kind, ()):
+                if _covers(denial.finding, statement.finding):
+                    yield _pair("presence", statement.finding.kind, denial, statement)
+
+
+def _covers(denial: Finding, present: Finding) -> bool:
+    """Whether what is denied includes what is reported."""
+    if not set(denial.attributes) <= set(present.attributes):
+        return False
+    if not denial.regions:
+        return True
+    return any(place in denial.regions for region in present.regions for place in ontology.ancestors(region))
+
+
+def _both_sections(said: Sequence[_Said]) -> Iterator[tuple[str, list[_Said], list[_Said]]]:
+    """Kind, what the findings say is present of it, and what the impression says, where both do."""
+    groups: dict[str, dict[str, list[_Said]]] = {}
+    for statement in said:
+        if statement.finding.status == "present":
+            groups.setdefault(statement.finding.kind, {}).setdefault(statement.section, []).append(statement)
+    for kind, group in groups.items():
+        if len(group) == 2:
+            yield kind, group["findings"], group["impression"]
+
+
+def _side(said: Sequence[_Said]) -> Iterator[Contradiction]:
+    for kind, described, concluded in _both_sections(said):
+        ours = frozenset().union(*(sides(s.finding) for s in described))
+        theirs = frozenset().union(*(sides(s.finding) for s in concluded))
+        placed = all(sides(s.finding) for s in (*described, *concluded))
+        if placed and len(ours) == len(theirs) == 1 and ours != theirs:
+            yield _pair("side", kind, described[0], concluded[0])
+
+
+def _size(said: Sequence[_Said]) -> Iterator[Contradiction]:
+    for kind, described, concluded in _both_sections(said):
+        ours = [s for s in described if s.finding.size_mm]
+        theirs = [s for s in concluded if s.finding.size_mm]
+        if len(ours) == len(theirs) == 1 and len(described) == len(concluded) == 1:
+            one, other = ours[0].finding, theirs[0].finding
+            same_place = not one.regions or not other.regions or one.regions == other.regions
+            if same_place and not size_agrees(float(one.size_mm[0]), float(other.size_mm[0])):
+                yield _pair("size", kind, ours[0], theirs[0])
+
+
+class Consistency(Scorer):
+    """Reports that contradict themselves."""
+
+    name = "consistency"
+    measures = (
+        Measure("contradicting", "Share of reports in which two sentences contradict each other.", 1.0, 0.0),
+        Measure("contradictions", "Contradictions per report, mean.", None, 0.0),
+    )
+
+    def tally(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """Columns: one; contradicting reports and contradictions by rule, of candidates, then of references."""
+        rows = [
+            (1, *_counts(ours.text, ours.language), *_counts(theirs.text, theirs.language))
+            for ours, theirs in ((pair.candidate, pair.reference) for pair in pairs)
+        ]
+        return np.array(rows, dtype=np.float64).reshape(-1, 3 + 2 * len(RULES))
+
+    def values(self, totals: np.ndarray) -> dict[str, np.ndarray]:
+        """Share and mean of the candidates."""
+        return {
+            "contradicting": ratio(totals[..., 1], totals[..., 0]),
+            "contradictions": ratio(totals[..., 2 : 2 + len(RULES)].sum(axis=-1), totals[..., 0]),
+        }
+
+    def explain(self, pair: Pair) -> dict[str, Any]:
+        """The contradictions of the candidate, with their sentences."""
+        found = contradictions(pair.candidate.text, pair.candidate.language)
+        return {"contradictions": [asdict(contradiction) for contradiction in found]} if found else {}
+
+    def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
+        """One row for the candidates, one for the references."""
+        k = 1 + len(RULES)
+        sides_of = (("candidates", totals[1 : 1 + k]), ("references", totals[1 + k :]))
+        return [
+            {"reports_of": side, "reports": int(totals[0]), "contradicting": int(counts[0])}
+            | {rule: int(count) for rule, count in zip(RULES, counts[1:], strict=True)}
+            for side, counts in sides_of
+        ]
+
+
+# Digest of a report -> its counts: references are scored again with every baseline.
+_known: dict[bytes, tuple[int, ...]] = {}
+_KNOWN_MOST = 1 << 18
+
+
+def _counts(text: str, language: Language) -> tuple[int, ...]:
+    """1 for a contradicting report, and contradictions of each rule."""
+    key = blake2b(f"{language} {text}".encode(), digest_size=16).digest()
+    if key not in _known:
+        if len(_known) >= _KNOWN_MOST:
+            _known.clear()
+        rules = [found.rule for found in contradictions(text, language)]
+        _known[key] = (int(bool(rules)), *(rules.count(rule) for rule in RULES))
+    return _known[key]
