@@ -13,7 +13,7 @@ from ctscribe.explain.page import build, words
 from ctscribe.ontology import LANGUAGES
 from ctscribe.report import Finding
 
-VOID = {"meta", "input", "image", "path", "rect", "br", "img", "circle"}
+VOID = {"meta", "input", "image", "path", "rect", "br", "img", "circle", "use"}
 
 
 class Page(HTMLParser):
@@ -58,9 +58,15 @@ def test_the_page_closes_what_it_opens_and_ids_are_unique(result) -> None:
 def test_the_page_fetches_nothing(result) -> None:
     text = render_html(result)
     page = Page(text)
-    assert all(value.startswith("data:image/png;base64,") for value in page.all("href") + page.all("src"))
+    own = {"#" + name for name in page.all("id")}
+    assert all(v.startswith("data:image/png;base64,") or v in own for v in page.all("href") + page.all("src"))
     assert "default-src 'none'" in text
     assert not re.search(r"https?://", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+
+
+def test_the_same_pixels_are_embedded_once(result) -> None:
+    images = [value for value in Page(render_html(result)).all("href") if value.startswith("data:")]
+    assert len(images) == len(set(images)) > 6
 
 
 def test_every_stated_sentence_leads_to_pictures_that_are_there(result) -> None:

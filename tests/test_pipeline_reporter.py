@@ -86,6 +86,13 @@ def test_a_disagreement_between_text_and_detector_is_told(probability: dict[str,
     assert code in codes(report)
 
 
+def test_disagreements_of_one_sort_are_one_line() -> None:
+    chances = {"lung_nodule": 0.9, "pneumothorax": 0.8, "emphysema": 0.8}
+    report = fakes.reporter(fakes.FakeModel(probability=chances)).report("scan", language="both").report
+    (line,) = [n.message["en"] for n in report.quality if n.code == "detection_without_text"]
+    assert line == "Above the detector's threshold, not stated in the text: emphysema, pneumothorax."
+
+
 def test_what_a_stated_finding_implies_is_no_disagreement() -> None:
     stated = (Finding("consolidation", regions=("left_lower_lobe",)),)
     model = fakes.FakeModel(findings=stated, probability={"consolidation": 0.9, "lung_opacity": 0.9})

@@ -84,6 +84,7 @@ def segment(
 
 
 def _print_inspection(found: Inspection) -> None:
+    from rich import box
     from rich.table import Column, Table
 
     console = screen.console()
@@ -91,16 +92,16 @@ def _print_inspection(found: Inspection) -> None:
     console.print(f"{verdict}: {found.kind or 'nothing readable'}, {found.n_files} file(s)")
     if found.candidates:
         name = Column("series", no_wrap=True, min_width=16)  # whole at any width: it is what --series takes
-        table = Table(name, "slices", "matrix", "step mm", "kernel", "plane", "score", "usable")
+        table = Table(name, "slices", "matrix", "mm", "kernel", "plane", "score", "usable", box=box.SIMPLE_HEAD)
         for one in found.candidates:
             table.add_row(
                 one.series_id,
                 str(one.n_slices),
-                f"{one.rows} x {one.columns}",
+                f"{one.rows}x{one.columns}",
                 "?" if one.step_mm is None else f"{one.step_mm:g}",
                 one.kernel or "?",
                 one.plane,
-                f"{one.score:.2f}",
+                f"{one.score:.1f}",
                 one.refusal or "yes",
             )
         console.print(table)

@@ -43,8 +43,18 @@ MAX_PLACES = 3
 
 
 @dataclass(frozen=True)
+class Image:
+    """Pixels, embedded once however many places show them."""
+
+    id: str
+    url: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Picture:
-    """One plane of one place, ready to embed."""
+    """One plane of one place; ``image`` and ``heat`` are ids of the page's `Image`s."""
 
     plane: Plane
     width: int
@@ -98,6 +108,7 @@ class Page:
 
     languages: tuple[Language, ...]
     sections: Mapping[str, Mapping[str, tuple[ShownSentence, ...]]]
+    images: tuple[Image, ...]
     places: tuple[Place, ...]
     rows: tuple[Row, ...]
     facts: Mapping[str, str]
@@ -110,6 +121,7 @@ class _Gallery:
     result: ReportResult
     crop: planes.Crop
     places: dict[tuple, Place] = field(default_factory=dict)
+    images: dict[bytes, Image] = field(default_factory=dict)
 
     def of_sentence(self, sentence: Sentence) -> tuple[str, ...]:
         findings = [self.result.report.findings[i] for i in sentence.findings]
@@ -170,13 +182,21 @@ class _Gallery:
             plane=plane,
             width=shown.size[1],
             height=shown.size[0],
-            image=_data_url(planes.grey_png(volume, shown, window)),
-            heat=None if warm is None else _data_url(warm),
+            image=self._embed(planes.grey_png(volume, shown, window), shown),
+            heat=None if warm is None else self._embed(warm, shown),
             outlines=self._outlines(shown),
             target="" if target is None else self._outline(target, shown),
             box=None if box is None else planes.box_rectangle(volume, box, shown),
             caption=self._caption(shown, centre),
         )
+
+    def _embed(self, png: bytes, shown: Frame) -> str:
+        """Id of the picture; the same pixels are embedded once."""
+        if png not in self.images:
+            rows, columns = shown.size
+            url = "data:image/png;base64," + b64encode(png).decode("ascii")
+            self.images[png] = Image(f"image-{len(self.images) + 1}", url, columns, rows)
+        return self.images[png].id
 
     def _outlines(self, shown: Frame) -> tuple[tuple[str, str], ...]:
         drawn = ((style, self._outline(region, shown)) for region, style in OUTLINED.items())
@@ -213,7 +233,14 @@ def build(result: ReportResult) -> Page:
         for code, text in report.texts.items()
     }
     rows = tuple(_row(finding, gallery) for finding in report.findings)
-    return Page(tuple(report.texts), sections, tuple(gallery.places.values()), rows, _facts(result))
+    return Page(
+        tuple(report.texts),
+        sections,
+        tuple(gallery.images.values()),
+        tuple(gallery.places.values()),
+        rows,
+        _facts(result),
+    )
 
 
 @cache
@@ -292,7 +319,3 @@ def _window(kind: str | None) -> str:
     if section in LUNG_SECTIONS:
         return "lung"
     return "bone" if section == "bones" else "soft"
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + b64encode(png).decode("ascii")

@@ -38,11 +38,22 @@ def technique(ingest: IngestReport, language: Language) -> tuple[Sentence, ...]:
         parts.append(words[key][language].format(kind=kind, name=facts.kernel))
     comma, stop = (", ", ".") if language == "en" else ("，", "。")
     sentences = [Sentence(comma.join(parts) + stop)]
-    usable = [c for c in ingest.candidates if c.refusal is None]
-    if len(usable) > 1:
-        why = ingest.why.rstrip(". ")
-        sentences.append(Sentence(words["chosen"][language].format(total=len(ingest.candidates), why=why)))
+    if why := _chosen_for(ingest):
+        reasons = comma.join(phrases()["chosen_for"][key][language] for key in why)
+        sentences.append(Sentence(words["chosen"][language].format(total=len(ingest.candidates), why=reasons)))
     return tuple(sentences)
+
+
+def _chosen_for(ingest: IngestReport) -> list[str]:
+    """Keys of the reasons for which the series was read and not the next usable one; none where there was no choice."""
+    usable = [c for c in ingest.candidates if c.refusal is None]
+    if len(usable) < 2:
+        return []
+    if any(note.code == "series_asked_for" for note in ingest.notes):
+        return ["asked"]
+    best, second = (candidate.components for candidate in usable[:2])
+    gains = {key: points - second[key] for key, points in best.items()}
+    return sorted((key for key in gains if gains[key] > 0), key=lambda key: -gains[key]) or ["first"]
 
 
 def comparison(language: Language) -> tuple[Sentence, ...]:
@@ -50,14 +61,20 @@ def comparison(language: Language) -> tuple[Sentence, ...]:
     return (Sentence(phrases()["comparison"][language]),)
 
 
-def note(code: str, *, value: object = "", kind: str | tuple[str, ...] = ()) -> QualityNote:
-    """One of the pipeline's own notes; ``kind`` names finding kinds, in each language by their own names."""
+def note(code: str, *, value: object = "", kinds: tuple[str, ...] = (), text: str = "any") -> QualityNote:
+    """One of the pipeline's own notes.
+
+    Args:
+        value: a number to name.
+        kinds: finding kinds to list, in each language by their own names.
+        text: language of the text it speaks of, "any" where there is one or all agree.
+    """
     entry = phrases()["notes"][code]
-    kinds = (kind,) if isinstance(kind, str) else kind
     message: dict[str, str] = {}
     for language in LANGUAGES:
-        names = [ontology.findings()[k].names[language][0] for k in kinds]
-        message[language] = entry[language].format(value=value, kind=(", " if language == "en" else "、").join(names))
+        listed = (", " if language == "en" else "、").join(ontology.findings()[k].names[language][0] for k in kinds)
+        named = phrases()["texts"][text][language]
+        message[language] = entry[language].format(value=value, kind=listed, text=named)
     return QualityNote(code, message, entry["severity"])
 
 

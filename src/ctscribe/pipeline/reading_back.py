@@ -19,6 +19,9 @@ from ctscribe.report import Evidence, Finding
 if TYPE_CHECKING:
     from ctscribe.model import Detection
 
+DISAGREEMENTS = ("text_without_detection", "detection_without_text")
+"""Codes of `disagreements`."""
+
 _BREAKS = {"en": re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])|\n+"), "zh": re.compile(r"(?<=[。！？])\s*|\n+")}
 
 

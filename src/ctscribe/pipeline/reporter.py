@@ -260,18 +260,15 @@ def _quality(
 ) -> list[QualityNote]:
     """Everything a reader must know, worst first."""
     from ctscribe.pipeline import framing, placing
-    from ctscribe.pipeline.reading_back import disagreements, kinds_that_differ
+    from ctscribe.pipeline.reading_back import kinds_that_differ
 
     notes = framing.scan_notes(study.ingest, segmentation, chest_notes)
     outside = placing.outside_share(segmentation, study.volume, placed.volume)
     if outside > placing.OUTSIDE_TOLERANCE:
         notes.append(framing.note("outside_field_of_view", value=round(100 * outside)))
-    for sentences in read.values():
-        for code, kind in disagreements(sentences, detections):
-            found = framing.note(code, kind=kind)
-            notes += [found] if found not in notes else []
+    notes += _disagreements(read, detections)
     if differing := kinds_that_differ(read):
-        notes.append(framing.note("languages_differ", kind=differing))
+        notes.append(framing.note("languages_differ", kinds=differing))
     unread = sum(not s.findings for sentences in read.values() for s in sentences)
     if unread:
         notes.append(framing.note("unread_sentence", value=unread))
@@ -283,6 +280,21 @@ def _quality(
     notes.append(framing.impression_note())
     rank = {"critical": 0, "warning": 1, "info": 2}
     return sorted(notes, key=lambda item: rank[item.severity])
+
+
+def _disagreements(read: dict[Language, list[ReadSentence]], detections: Sequence[Detection]) -> list[QualityNote]:
+    """Where text and detector differ: one note for all texts where they agree with each other, else one for each."""
+    from ctscribe.pipeline import framing
+    from ctscribe.pipeline.reading_back import DISAGREEMENTS, disagreements
+
+    found = {language: disagreements(sentences, detections) for language, sentences in read.items()}
+    notes = []
+    for code in DISAGREEMENTS:
+        kinds = {language: tuple(kind for c, kind in pairs if c == code) for language, pairs in found.items()}
+        if len(set(kinds.values())) == 1:
+            kinds = {"any": next(iter(kinds.values()))}
+        notes += [framing.note(code, kinds=listed, text=text) for text, listed in kinds.items() if listed]
+    return notes
 
 
 def _provenance(model: LoadedModel, study: Study, created: str) -> Provenance:
