@@ -142,3 +142,26 @@ def test_only_the_report_is_to_be_predicted() -> None:
     assert labels[:2] == [-100, -100]
     assert given[2:] == labels[2:]
     assert labels[-1] == tokens.eos
+
+
+def test_what_is_not_said_adds_nothing_and_digits_are_shared() -> None:
+    tokens = small.build().language.memory.facts
+    mm = torch.tensor([[0, 7, 17, 107]])
+    size = tokens._size(mm)
+    assert size[0, 0].abs().max() == 0
+    tens = tokens.digits[1].weight
+    torch.testing.assert_close(size[0, 2] - size[0, 1], tens[1] - tens[0])
+    for table in tokens.attributes.values():
+        assert table.weight[0].abs().max() == 0
+
+
+def test_a_reach_of_minus_infinity_closes_the_eyes_but_not_the_facts() -> None:
+    model = small.build()
+    open_gates(model, 0.7)
+    visual, scene = model.see(*small.scans())
+    for layer in model.language.decoder.host.model.layers:
+        layer.cross.reach.data.fill_(-1e4)
+    here = model.language(small.facts(), ids(), None, visual, scene)
+    there = model.language(small.facts(), ids(), None, *model.see(*small.scans(seed=9)))
+    torch.testing.assert_close(here, there)
+    assert (here - model.language(facts_of([(), ()]), ids(), None, visual, scene)).abs().max() > 1e-4

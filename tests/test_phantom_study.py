@@ -223,3 +223,14 @@ def test_wrong_use_is_said_so(arguments: dict, words: str) -> None:
 def test_unknown_kind_in_the_prior_is_named() -> None:
     with pytest.raises(UsageError, match="broken_heart"):
         LesionPrior(force=("broken_heart",))
+
+
+def test_a_crowded_prior_draws_more_of_everything_that_is_drawn_at_all() -> None:
+    def mean_kinds(prior: LesionPrior) -> float:
+        rng = np.random.default_rng(0)
+        return float(np.mean([len(prior.sample(rng)) for _ in range(400)]))
+
+    plain, crowded = LesionPrior(), LesionPrior.crowded(2.0)
+    assert LesionPrior.crowded(1.0) == plain
+    assert all((crowded.prevalence[k] > p) == (p > 0) for k, p in plain.prevalence.items())
+    assert 1.6 < mean_kinds(crowded) / mean_kinds(plain) < 2.2

@@ -91,7 +91,16 @@ def plan(**changes: object) -> TrainConfig:
     config = TrainConfig(
         stages=(
             Stage("first", 7, {"squared": 1.0}, trainable=("head.*",), lr=1e-2, batch_size=4, warmup=2),
-            Stage("second", 12, {"squared": 1.0, "small": 0.1}, lr=1e-2, batch_size=4, accumulate=2, warmup=3),
+            Stage(
+                "second",
+                12,
+                {"squared": 1.0, "small": 0.1},
+                lr=1e-2,
+                batch_size=4,
+                accumulate=2,
+                warmup=3,
+                muon=("body.weight",),
+            ),
         ),
         seed=5,
         ema=0.9,

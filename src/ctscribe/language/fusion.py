@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ctscribe import ontology
 from ctscribe.language.gated import GatedCrossAttention
 
 QUARTERS = ("fine", "mid", "coarse", "structure")
@@ -98,17 +99,28 @@ class FusedDecoder(nn.Module):
         memory_dim: width of the memory.
         gate: where the gates start; 0 leaves a pretrained host unchanged, a host trained from scratch may start open.
         mlp: give every cross-attention its own gated MLP.
+        reach: where the bias on tokens of the scan starts, see `GatedCrossAttention`.
     """
 
     host: Any
 
-    def __init__(self, host: nn.Module, memory_dim: int, heads: int, *, gate: float = 0.0, mlp: bool = False) -> None:
+    def __init__(
+        self,
+        host: nn.Module,
+        memory_dim: int,
+        heads: int,
+        *,
+        gate: float = 0.0,
+        mlp: bool = False,
+        reach: float = -6.0,
+    ) -> None:
         super().__init__()
         self.host = host
         dim = self.host.config.hidden_size
         layers = self.host.model.layers
         for index, layer in enumerate(layers):
-            cross = GatedCrossAttention(dim, memory_dim, heads, mlp=mlp, gate=gate)
+            facts = len(ontology.findings())
+            cross = GatedCrossAttention(dim, memory_dim, heads, mlp=mlp, gate=gate, near=facts, reach=reach)
             layers[index] = FusedLayer(layer, cross, index, quarter_of(index, len(layers)))
         declare_memory(self.host)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -12,10 +13,28 @@ class GatedCrossAttention(nn.Module):
     """``x + gate(attend(x, memory))``, then ``x + gate(mlp(x))``. With both gates at zero it is the identity.
 
     A sample without any valid memory passes through its attention unchanged.
+
+    Args:
+        near: the first so many memory tokens are few and decided (facts); all others are many and seen (the scan).
+        reach: where the learned bias, per head, on the attention to the many starts. At -6 a thousand of them weigh
+            about as much as two of the few, so that a writer that has learned to say facts is not drowned out when it
+            first opens its eyes.
     """
 
-    def __init__(self, dim: int, memory_dim: int, heads: int, *, mlp: bool = True, gate: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        memory_dim: int,
+        heads: int,
+        *,
+        mlp: bool = True,
+        gate: float = 0.0,
+        near: int = 0,
+        reach: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.near = near
+        self.reach = nn.Parameter(torch.full((heads,), float(reach))) if near else None
         self.norm, self.norm_memory = nn.LayerNorm(dim), nn.LayerNorm(memory_dim)
         self.attention = Attention(dim, heads, memory_dim=memory_dim)
         self.gate = TanhGate(gate)
@@ -35,8 +54,17 @@ class GatedCrossAttention(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
-        heard, weights = self.attention(self.norm(x), remembered, valid=valid, return_weights=return_weights)
+        heard, weights = self.attention(
+            self.norm(x), remembered, valid=valid, bias=self._bias(x, remembered), return_weights=return_weights
+        )
         x = x + self.gate(heard)
         if self.mlp is not None and self.norm_mlp is not None and self.gate_mlp is not None:
             x = x + self.gate_mlp(self.mlp(self.norm_mlp(x)))
         return x, weights
+
+    def _bias(self, x: Float[Tensor, "b l c"], remembered: Float[Tensor, "b m kv"]) -> Float[Tensor, "b h l m"] | None:
+        """The learned bias of each head on every memory token that is not near."""
+        if self.reach is None:
+            return None
+        far = torch.arange(remembered.shape[1], device=x.device) >= self.near
+        return (self.reach[:, None, None] * far).expand(x.shape[0], -1, x.shape[1], -1)

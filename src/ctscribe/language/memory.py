@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ctscribe import ontology
@@ -16,24 +16,38 @@ from ctscribe.tensors import ScaleTokens, SceneTokens, VisualTokens
 
 
 class FactTokens(nn.Module):
-    """One token per finding kind: what was decided about it (state, places, size, attributes)."""
+    """One token per finding kind: what was decided about it (state, places, size, attributes).
+
+    What is not said adds nothing, and a size is the sum of its decimal digits, so that a writer who can spell 17 and 42
+    can spell 12. All parts start at about the same length: none drowns another.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         kinds, regions = len(ontology.findings()), len(ontology.model_regions())
-        self.kind = nn.Parameter(torch.randn(kinds, dim) * 0.5)
+        self.kind = nn.Parameter(torch.randn(kinds, dim) * 0.7)
         self.state = nn.Embedding(3, dim)
-        self.size = nn.Embedding(LARGEST_MM + 1, dim)
+        self.digits = nn.ModuleList(nn.Embedding(10, dim) for _ in str(LARGEST_MM))
         self.where = nn.Linear(regions, dim, bias=False)
-        self.attributes = nn.ModuleDict({n: nn.Embedding(len(v) + 1, dim) for n, v in attribute_table().items()})
+        nn.init.normal_(self.where.weight)
+        self.attributes = nn.ModuleDict(
+            {n: nn.Embedding(len(v) + 1, dim, padding_idx=0) for n, v in attribute_table().items()}
+        )
         self.mlp = MLP(dim)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, facts: FindingFacts) -> Float[Tensor, "b f d"]:
-        token = self.kind + self.state(facts.state) + self.size(facts.size_mm) + self.where(facts.where)
+        # Several places share one place's length.
+        where = self.where(facts.where) / facts.where.sum(-1, keepdim=True).clamp_min(1).sqrt()
+        token = self.kind + self.state(facts.state) + where + self._size(facts.size_mm)
         for name, table in self.attributes.items():
             token = token + table(facts.attributes[name] + 1)
         return self.norm(token + self.mlp(token))
+
+    def _size(self, mm: Int[Tensor, "b f"]) -> Float[Tensor, "b f d"]:
+        """Sum of one embedding per decimal digit; zero where no size is said."""
+        places = [table(mm // 10**power % 10) for power, table in enumerate(self.digits)]
+        return torch.stack(places).sum(0) * (mm > 0).unsqueeze(-1)
 
 
 class MemoryWriter(nn.Module):

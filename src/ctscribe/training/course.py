@@ -28,7 +28,7 @@ from ctscribe.data.store import StudyStore
 from ctscribe.errors import ConfigError
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel, ModelConfig
-from ctscribe.phantom import GridSpec
+from ctscribe.phantom import GridSpec, LesionPrior
 from ctscribe.training.loop import train
 from ctscribe.training.losses import standard_losses
 from ctscribe.training.order import BatchSource, ordered_batches
@@ -57,6 +57,7 @@ class PhantomData:
         processes: processes that draw them.
         longest_report: tokens after which a text to learn from is cut.
         variety: share of reports in free wording, see `wording.taught_text`.
+        crowding: how many times as common every finding is in the phantoms to learn from; validation stays as it is.
     """
 
     studies: int = 3000
@@ -66,6 +67,7 @@ class PhantomData:
     processes: int = 2
     longest_report: int = 400
     variety: float = 0.0
+    crowding: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     cfg.save_resolved(config, folder / "recipe.yaml")
     store = Path(config.data.store) if config.data.store else folder / "phantoms"
-    studies = open_studies(config, store, config.data.first_seed, config.data.studies)
+    studies = open_studies(config, store, config.data.first_seed, config.data.studies, config.data.crowding)
     validation = open_studies(config, store, VALIDATION_SEED, config.data.validation)
     torch.manual_seed(config.train.seed)
     model = CTReportModel(config.model, tokenizer_of(config, folder))
@@ -111,12 +113,17 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
     return finish(model, config, validation, folder / "checkpoint")
 
 
-def open_studies(config: CourseConfig, store: Path, first_seed: int, count: int) -> StudyStore:
+def open_studies(config: CourseConfig, store: Path, first_seed: int, count: int, crowding: float = 1.0) -> StudyStore:
     """The phantoms of a seed range, drawn if they are not there yet."""
     grid, fine = config.model.grid, config.model.encoder.tubelets.fine
     t, h, w = (n // size for n, size in zip(grid.shape, fine, strict=True))
     plan = PhantomPlan(
-        count, first_seed, GridSpec(grid.shape, grid.spacing), region_grid=(t, h, w), token_grid=(t, h, w)
+        count,
+        first_seed,
+        GridSpec(grid.shape, grid.spacing),
+        region_grid=(t, h, w),
+        token_grid=(t, h, w),
+        lesions=LesionPrior.crowded(crowding),
     )
     return fill_store(plan, store, processes=config.data.processes)
 

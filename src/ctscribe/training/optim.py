@@ -1,4 +1,4 @@
-"""Optimiser and learning rate: AdamW on matrices and the rest, cosine after a linear warm-up."""
+"""Optimiser and learning rate: AdamW (with Muon where a stage asks for it), cosine after a linear warm-up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctscribe.training.stages import Stage, trainable_names
+from ctscribe.training.muon import MuonAdamW
+from ctscribe.training.stages import Stage, matches, trainable_names
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -32,22 +33,25 @@ def freeze_all_but(model: nn.Module, stage: Stage) -> tuple[str, ...]:
 
 
 def build_optimizer(model: nn.Module, stage: Stage, betas: tuple[float, float]) -> torch.optim.AdamW:
-    """AdamW over the stage's parameters, grouped by (decay, factor on the learning rate).
+    """AdamW over the stage's parameters, grouped by (decay, factor on the learning rate, whether Muon moves them).
 
     Decay acts on tensors of two or more axes only: decaying biases, norm scales and gates pulls them
     to zero for no gain. Fused kernels are used wherever all the parameters live on a device that has them.
     """
-    groups: dict[tuple[float, float], list[Tensor]] = {}
+    groups: dict[tuple[float, float, bool], list[Tensor]] = {}
     chosen = set(trainable_names(model, stage))
     for name, parameter in model.named_parameters():
         if name in chosen:
             decay = stage.weight_decay if parameter.ndim >= 2 else 0.0
-            groups.setdefault((decay, _scale(name, stage.lr_scale)), []).append(parameter)
+            turned = parameter.ndim >= 2 and matches(name, stage.muon)
+            groups.setdefault((decay, _scale(name, stage.lr_scale), turned), []).append(parameter)
     table: list[dict[str, Any]] = [
-        {"params": parameters, "weight_decay": decay, "scale": scale} for (decay, scale), parameters in groups.items()
+        {"params": parameters, "weight_decay": decay, "scale": scale, "muon": turned}
+        for (decay, scale, turned), parameters in groups.items()
     ]
     devices = {p.device.type for group in table for p in group["params"]}
-    return torch.optim.AdamW(table, lr=stage.lr, betas=betas, fused=devices <= {"cpu", "cuda"})
+    kind = MuonAdamW if stage.muon else torch.optim.AdamW
+    return kind(table, lr=stage.lr, betas=betas, fused=devices <= {"cpu", "cuda"})
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -57,7 +61,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """AdamW's state as flat tensors named ``parameter|key``, fit for safetensors."""
+    """The optimiser's state as flat tensors named ``parameter|key``, fit for safetensors."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         f"{names[id(parameter)]}|{key}": value.detach()

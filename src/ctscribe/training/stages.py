@@ -41,6 +41,8 @@ class Stage:
         warmup: steps of linear warm-up before the cosine.
         final_lr: the cosine ends at this share of `lr`.
         weight_decay: decoupled decay, on matrices only (never on biases, norms or gates).
+        muon: patterns of the weight matrices and convolutions that Muon moves instead of AdamW, see `muon`; best for
+            those inside the network, not for embeddings, tables and last layers.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Stage:
     warmup: int = 100
     final_lr: float = 0.05
     weight_decay: float = 0.05
+    muon: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def trainable_names(model: nn.Module, stage: Stage) -> tuple[str, ...]:
         ConfigError: a pattern that matches nothing, or nothing left to train.
     """
     names = [name for name, _ in model.named_parameters()]
-    for pattern in (*stage.trainable, *stage.frozen, *stage.lr_scale):
+    for pattern in (*stage.trainable, *stage.frozen, *stage.lr_scale, *stage.muon):
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ConfigError(
                 f"stage {stage.name!r}: no parameter matches {pattern!r}",
