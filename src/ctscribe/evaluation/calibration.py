@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ctscribe import ontology
-from ctscribe.evaluation.record import Pair, closure
+from ctscribe.evaluation.record import Pair
 from ctscribe.evaluation.scorer import Measure, Scorer, defined, ratio
 
 BINS = 15
@@ -44,7 +44,7 @@ class Calibration(Scorer):
             given = [(p, kind) for kind, p in pair.candidate.probabilities if kind in ontology.findings()]
             if not given:
                 continue
-            said = closure(pair.reference.possible)
+            said = pair.reference.implied
             p = np.array([probability for probability, _ in given])
             y = np.array([kind in said for _, kind in given], dtype=float)
             where = bin_of(p)

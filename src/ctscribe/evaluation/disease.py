@@ -21,7 +21,7 @@ import yaml
 from ctscribe import ontology
 from ctscribe.errors import ConfigError
 from ctscribe.evaluation.funnel import sides
-from ctscribe.evaluation.record import Pair, Record, closure
+from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Measure, Scorer, defined, ratio
 
 
@@ -49,7 +49,7 @@ class Disease:
 
     def holds(self, record: Record) -> bool:
         """Does the report say so? Possible findings count, as in the label metrics."""
-        said = closure(record.possible)
+        said = record.implied
         if not set(self.all) <= said or set(self.without) & said:
             return False
         if not all(self._sides(record, kind) >= {"left", "right"} for kind in self.both_sides):

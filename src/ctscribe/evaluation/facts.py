@@ -10,7 +10,7 @@ import numpy as np
 
 from ctscribe import ontology
 from ctscribe.evaluation.disease import disease_matrix, diseases
-from ctscribe.evaluation.record import Box, Pair, Record, closure
+from ctscribe.evaluation.record import Box, Pair, Record
 
 Cluster = tuple[str, str]
 
@@ -108,6 +108,6 @@ def _probabilities(record: Record) -> list[float]:
 
 def _truth(references: Sequence[Record]) -> np.ndarray:
     kinds = list(ontology.findings())
-    said = [closure(record.possible) for record in references]
+    said = [record.implied for record in references]
     findings = np.array([[kind in own for kind in kinds] for own in said], dtype=bool).reshape(-1, len(kinds))
     return np.concatenate([findings, disease_matrix(references)], axis=1)

@@ -19,9 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ctscribe import ontology
-from ctscribe.evaluation.record import Pair, Record, closure
+from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Measure, Scorer, defined, ratio
-from ctscribe.report.parse import ct_rate_labels, ct_rate_labels_of
 
 VocabularyName = Literal["ct_rate", "ontology"]
 
@@ -36,9 +35,8 @@ def vocabulary(name: VocabularyName) -> Mapping[str, str]:
 def positive(record: Record, labels: Mapping[str, str]) -> tuple[str, ...]:
     """The labels of a vocabulary that are positive in a report, in its order."""
     if labels == ontology.ct_rate_labels():
-        given = ct_rate_labels(record.text, record.language) if record.parsed else ct_rate_labels_of(record.findings)
-        return tuple(label for label, true in given.items() if true)
-    kinds = closure(record.possible)
+        return record.ct_rate
+    kinds = record.implied
     return tuple(label for label, kind in labels.items() if kind in kinds)
 
 

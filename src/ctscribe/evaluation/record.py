@@ -97,6 +97,19 @@ class Record:
         return frozenset(kind for kind, status in self.statuses.items() if status != "absent")
 
     @cached_property
+    def implied(self) -> frozenset[str]:
+        """Kinds said to be present or uncertain, and all that hold when these do."""
+        return closure(self.possible)
+
+    @cached_property
+    def ct_rate(self) -> tuple[str, ...]:
+        """CT-RATE's labels, as its annotators give them: from the text where the findings were read from it."""
+        from ctscribe.report.parse import ct_rate_labels, ct_rate_labels_of
+
+        given = ct_rate_labels(self.text, self.language) if self.parsed else ct_rate_labels_of(self.findings)
+        return tuple(label for label, true in given.items() if true)
+
+    @cached_property
     def cluster(self) -> tuple[str, str]:
         """What resampling must not tear apart and shuffling not re-pair: the patient, or else the study."""
         return ("study", self.id) if self.patient is None else ("patient", self.patient)
