@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 from ctscribe.evaluation.intervals import Estimate, resampled_totals, sums_by_cluster
-from ctscribe.evaluation.scorer import defined
+from ctscribe.evaluation.scorer import Counts, defined
 
 Weights = Literal["none", "linear", "quadratic"]
 Level = Literal["nominal", "ordinal", "interval"]
@@ -40,7 +40,7 @@ def agreement_weights(categories: int, weights: Weights) -> np.ndarray:
     return 1 - (apart if weights == "linear" else apart**2)
 
 
-def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def _divide(top: Counts, bottom: Counts) -> np.ndarray:
     """top / bottom, NaN where the bottom is (numerically) zero."""
     usable = np.abs(bottom) > 1e-12
     return np.where(usable, top / np.where(usable, bottom, 1.0), np.nan)
@@ -59,7 +59,7 @@ class Coefficient(ABC):
         """Counts of each unit, (units, counts), from ratings (units, raters)."""
 
     @abstractmethod
-    def value(self, totals: np.ndarray) -> np.ndarray:
+    def value(self, totals: np.ndarray) -> Counts:
         """The coefficient from summed counts (..., counts): shape (...)."""
 
     def of(self, ratings: np.ndarray) -> float:
@@ -74,7 +74,7 @@ class Coefficient(ABC):
         point = float(self.value(sums.sum(axis=0)))
         if resamples < 1 or len(sums) < 2 or np.isnan(point):
             return Estimate(defined(point))
-        drawn = self.value(resampled_totals(sums, resamples, seed))
+        drawn = np.asarray(self.value(resampled_totals(sums, resamples, seed)))
         known = drawn[~np.isnan(drawn)]
         if known.size < _DEFINED_SHARE * drawn.size:
             return Estimate(point)
@@ -95,7 +95,7 @@ class Cohen(Coefficient):
         first, second = ratings[:, 0, None] == known, ratings[:, 1, None] == known
         return (first[:, :, None] & second[:, None, :]).reshape(len(ratings), -1).astype(float)
 
-    def value(self, totals: np.ndarray) -> np.ndarray:
+    def value(self, totals: np.ndarray) -> Counts:
         """(observed - expected) / (1 - expected)."""
         k = len(self.categories)
         table = totals.reshape(*totals.shape[:-1], k, k)
@@ -127,12 +127,12 @@ class MeanCohen(Coefficient):
         chosen = [pair for pair in pairs if pair[0] == 0 or not self.against_first]
         return np.hstack([one.tally(ratings[:, pair]) for pair in chosen] or [np.zeros((len(ratings), 0))])
 
-    def value(self, totals: np.ndarray) -> np.ndarray:
+    def value(self, totals: np.ndarray) -> Counts:
         """The mean over the pairs whose kappa is defined."""
         cells = len(self.categories) ** 2
         if totals.shape[-1] == 0:
             return np.full(totals.shape[:-1], np.nan)
-        kappas = Cohen(self.categories, self.weights).value(totals.reshape(*totals.shape[:-1], -1, cells))
+        kappas = np.asarray(Cohen(self.categories, self.weights).value(totals.reshape(*totals.shape[:-1], -1, cells)))
         known = ~np.isnan(kappas)
         return _divide(np.where(known, kappas, 0.0).sum(axis=-1), known.sum(axis=-1).astype(float))
 
@@ -154,14 +154,14 @@ class _Multi(Coefficient):
         shares = counts / np.maximum(raters, 1)[:, None]
         return np.column_stack([raters > 0, pairs > 0, agreed, shares])
 
-    def value(self, totals: np.ndarray) -> np.ndarray:
+    def value(self, totals: np.ndarray) -> Counts:
         """(observed - expected) / (1 - expected)."""
         observed = _divide(totals[..., 2], totals[..., 1])
         chance = self.chance(_divide(totals[..., 3:], totals[..., :1]))
         return _divide(observed - chance, 1 - chance)
 
     @abstractmethod
-    def chance(self, shares: np.ndarray) -> np.ndarray:
+    def chance(self, shares: np.ndarray) -> Counts:
         """Agreement expected by chance from the shares of the categories (..., categories)."""
 
 
@@ -169,7 +169,7 @@ class _Multi(Coefficient):
 class Fleiss(_Multi):
     """Fleiss' kappa."""
 
-    def chance(self, shares: np.ndarray) -> np.ndarray:
+    def chance(self, shares: np.ndarray) -> Counts:
         """Two raters who draw from the pooled distribution."""
         weights = agreement_weights(len(self.categories), self.weights)
         return ((shares @ weights) * shares).sum(axis=-1)
@@ -179,7 +179,7 @@ class Fleiss(_Multi):
 class Gwet(_Multi):
     """Gwet's AC1 (no weights) or AC2 (weights): steady where nearly all ratings fall into one category."""
 
-    def chance(self, shares: np.ndarray) -> np.ndarray:
+    def chance(self, shares: np.ndarray) -> Counts:
         """Agreement of raters who guess only where they are unsure."""
         k = len(self.categories)
         total = agreement_weights(k, self.weights).sum()
@@ -201,7 +201,7 @@ class Krippendorff(Coefficient):
         pairs -= np.eye(len(self.categories)) * counts[:, None, :]
         return (np.where(raters > 1, 1 / np.maximum(raters - 1, 1), 0.0)[:, None, None] * pairs).reshape(len(pairs), -1)
 
-    def value(self, totals: np.ndarray) -> np.ndarray:
+    def value(self, totals: np.ndarray) -> Counts:
         """1 - observed disagreement / expected disagreement."""
         k = len(self.categories)
         seen = totals.reshape(*totals.shape[:-1], k, k)
@@ -233,7 +233,7 @@ class Icc(Coefficient):
         scores = np.where(complete[:, None], ratings, 0.0)
         return np.column_stack([complete, (scores**2).sum(axis=1), scores.sum(axis=1) ** 2, scores])
 
-    def value(self, totals: np.ndarray) -> np.ndarray:
+    def value(self, totals: np.ndarray) -> Counts:
         """(BMS - EMS) / (BMS + (k-1) EMS + k (JMS - EMS) / n)."""
         n, squares, row_squares, columns = totals[..., 0], totals[..., 1], totals[..., 2], totals[..., 3:]
         k = columns.shape[-1]
@@ -257,6 +257,6 @@ class Within(Coefficient):
         apart = np.abs(ratings[:, left] - ratings[:, right])
         return np.column_stack([(apart <= self.steps).sum(axis=1), (~np.isnan(apart)).sum(axis=1)]).astype(float)
 
-    def value(self, totals: np.ndarray) -> np.ndarray:
+    def value(self, totals: np.ndarray) -> Counts:
         """The share."""
         return _divide(totals[..., 0], totals[..., 1])

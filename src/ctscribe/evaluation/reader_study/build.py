@@ -18,13 +18,12 @@ from ctscribe.evaluation.reader_study.key import WARNING, Item, Key, Scan
 from ctscribe.evaluation.reader_study.masking import codes, refuse_names, telltale_lines
 from ctscribe.evaluation.reader_study.page import render
 from ctscribe.evaluation.reader_study.questions import checklist, words
-from ctscribe.evaluation.reading import listed, read_reports
+from ctscribe.evaluation.reader_study.sources import Reports, Source, opened
+from ctscribe.evaluation.reading import listed
 from ctscribe.evaluation.record import Record, closure
 from ctscribe.ontology import Language
 
 REFERENCE = "reference"
-
-Source = Path | str | Sequence[Record]
 
 _README = """Reading set {study}: {readers} readers, {cases} cases, {items} readings.
 
@@ -137,13 +136,16 @@ def build(
     """
     design = design or ("crossed" if overlap is None else "split")
     _check_options(predictions, readers, cases, design, overlap, repeats, include_reference, show_reference)
-    truth = _records(references, language)
-    written = {name: _records(source, language) for name, source in predictions.items()}
+    opened_truth = opened(references, language, "references")
+    systems = {name: opened(source, language, "predictions") for name, source in predictions.items()}
     if include_reference:
-        written[REFERENCE] = truth
-    shared, notes = _shared(written, truth)
+        systems[REFERENCE] = opened_truth
+    shared, left_out = _shared(systems, opened_truth)
     rng = np.random.default_rng(seed)
     chosen = _chosen(shared, cases, rng)
+    notes = [*left_out, *dict.fromkeys(note for one in (opened_truth, *systems.values()) for note in one.notes)]
+    truth = {case: opened_truth.record(case) for case in chosen}
+    written = {name: {case: one.record(case) for case in chosen} for name, one in systems.items()}
     shown = {name: {case: _tidy(records[case].text) for case in chosen} for name, records in written.items()}
     refuse_names({name: texts for name, texts in shown.items() if name != REFERENCE})
     notes += telltale_lines(shown)
@@ -210,32 +212,28 @@ def _check_options(
         )
 
 
-def _records(source: Source, language: Language | None) -> dict[str, Record]:
-    if isinstance(source, (str, Path)):
-        return {record.id: record for record in read_reports(Path(source), language=language).records}
-    return {record.id: record for record in source if language in (None, record.language)}
-
-
-def _shared(written: Mapping[str, Mapping[str, Record]], truth: Mapping[str, Record]) -> tuple[list[str], list[str]]:
+def _shared(systems: Mapping[str, Reports], truth: Reports) -> tuple[list[str], list[str]]:
     """Cases that every file has, in the order of the references, and a note on those left out."""
-    cases = [case for case in truth if all(case in records for records in written.values())]
+    spoken = {name: one.languages() for name, one in systems.items()}
+    reference = truth.languages()
+    cases = [case for case in reference if all(case in own for own in spoken.values())]
     if not cases:
         raise InputRefused(
             "no case is in all files",
             code="missing_ids",
             expected="the same ids in the predictions and the references",
-            got="; ".join(f"{name}: {listed(list(records)[:3])}" for name, records in written.items()),
+            got="; ".join(f"{name}: {listed(list(own)[:3])}" for name, own in spoken.items()),
         )
-    spoken = sorted({records[case].language for records in (truth, *written.values()) for case in cases})
-    if len(spoken) > 1:
+    languages = sorted({own[case] for own in (reference, *spoken.values()) for case in cases})
+    if len(languages) > 1:
         raise InputRefused(
             "mixed languages",
             code="mixed_languages",
             expected="all reports in one language",
-            got=" and ".join(spoken),
+            got=" and ".join(languages),
             hint="choose one with --lang en or --lang zh",
         )
-    known = set(truth).union(*written.values())
+    known = set(reference).union(*spoken.values())
     left = len(known) - len(cases)
     return cases, [f"{left} of {len(known)} cases are not in all files and were left out."] if left else []
 
@@ -285,8 +283,9 @@ def _items(
 
 
 def _study_code(seed: int, shown: Mapping[str, Mapping[str, str]], items: Sequence[Item]) -> str:
-    """The same for the same set, another for any other."""
-    content = json.dumps([seed, shown, [item.code for item in items]], ensure_ascii=False, sort_keys=True)
+    """The same for the same texts and seed, whatever the systems are called."""
+    texts = [list(by_case.items()) for by_case in shown.values()]
+    content = json.dumps([seed, texts, [item.code for item in items]], ensure_ascii=False)
     digest = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big")
     return codes(1, np.random.default_rng(digest))[0]
 

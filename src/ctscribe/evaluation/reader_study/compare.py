@@ -4,7 +4,7 @@ permutation   the two labels of a patient are exchanged at random (sign flips of
               all 2^n exchanges for up to 12 patients, else a random sample. Readers are taken as they are.
 mrmc          analysis of variance of the differences with readers and cases both random, so that the conclusion is
               about other readers too: Dorfman, Berbaum and Metz 1992 with the degrees of freedom of Hillis 2007.
-holm          Holm 1979: step-down adjustment of all p-values of a table together.
+adjusted      Holm's correction over all p-values of a table together, see `correction`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctscribe.evaluation.correction import holm
 from ctscribe.evaluation.intervals import Estimate, resampled_totals, sums_by_cluster
 
 # Up to this many patients all exchanges are tried: 4096 of them.
@@ -67,15 +68,10 @@ def permutation_p(
     return (1 + reached) / (1 + permutations)
 
 
-def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values; None stays None and counts for nothing."""
-    known = sorted((p, i) for i, p in enumerate(values) if p is not None)
-    adjusted: list[float | None] = [None] * len(values)
-    highest = 0.0
-    for rank, (p, i) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
-        adjusted[i] = highest
-    return adjusted
+def adjusted(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's corrected p-values; None stays None and counts for nothing."""
+    corrected = iter(holm([p for p in values if p is not None]))
+    return [None if p is None else next(corrected) for p in values]
 
 
 @dataclass(frozen=True)

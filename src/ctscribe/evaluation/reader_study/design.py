@@ -109,7 +109,7 @@ def _ordered(work: dict[int, list[int]], repeats: int | None, reader: int, rng: 
     cases = [list(work)[i] for i in rng.permutation(len(work))]
     first_half = cases[: (len(cases) + 1) // 2]
     halves = (first_half, cases[len(first_half) :])
-    turns = {case: _turn(work[case], i + reader, rng) for i, case in enumerate(cases)}
+    turns = {case: _turn(work[case], i + reader) for i, case in enumerate(cases)}
     slots = [
         Slot(case, turns[case][number])
         for number in range(max(len(systems) for systems in work.values()))
@@ -130,10 +130,15 @@ def _ordered(work: dict[int, list[int]], repeats: int | None, reader: int, rng: 
     ]
 
 
-def _turn(systems: list[int], start: int, rng: np.random.Generator) -> list[int]:
-    """The systems of one case in the order in which they come: each system is equally often first, second, ..."""
-    rotated = [systems[(start + i) % len(systems)] for i in range(len(systems))]
-    return [rotated[0], *rotated[:0:-1]] if rng.random() < 0.5 else rotated
+def _turn(systems: list[int], number: int) -> list[int]:
+    """The systems of one case in the order in which they come.
+
+    As many cases in a row as there are systems make a Latin square: each system is equally often first, second, ...
+    Every other square runs backwards, so that no system always follows the same one.
+    """
+    start, backwards = number % len(systems), number // len(systems) % 2
+    rotated = systems[start:] + systems[:start]
+    return [rotated[0], *rotated[:0:-1]] if backwards else rotated
 
 
 def _shuffled(values: list[int], rng: np.random.Generator) -> list[int]:

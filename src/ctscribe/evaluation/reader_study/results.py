@@ -26,7 +26,7 @@ from ctscribe.evaluation.reader_study.agreement import (
     Within,
 )
 from ctscribe.evaluation.reader_study.answers import Answers
-from ctscribe.evaluation.reader_study.compare import holm, mean_estimate, mrmc, permutation_p
+from ctscribe.evaluation.reader_study.compare import adjusted, mean_estimate, mrmc, permutation_p
 from ctscribe.evaluation.reader_study.key import Key
 from ctscribe.evaluation.reader_study.questions import SCORES, WEIGHTS, error_kinds, scales
 from ctscribe.evaluation.reader_study.ratings import ANY_ERROR, Ratings, by_case, centred, outcomes, row_means
@@ -185,8 +185,8 @@ class _Work:
             cube = by_case(self.ratings, outcome, self.ratings.systems)
             for (i, first), (j, second) in combinations(enumerate(self.ratings.systems), 2):
                 found.append(self._difference(outcome, first, second, text, cube[:, :, i] - cube[:, :, j]))
-        adjusted = holm([row["p"] for row in found])
-        return [{**row, "p_holm": p} for row, p in zip(found, adjusted, strict=True)]
+        corrected = adjusted([row["p"] for row in found])
+        return [{**row, "p_holm": p} for row, p in zip(found, corrected, strict=True)]
 
     def _difference(
         self, outcome: str, first: str, second: str, text: dict[tuple[str, str], float], by_reader: np.ndarray
