@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctscribe.evaluation import Scorer
 
 
-class Written(str, Enum):
+class Written(StrEnum):
     """Forms of a file of reports."""
 
     auto = "auto"

@@ -1,8 +1,8 @@
-"""Two systems on the same references: differences with intervals, and p-values corrected for how many there are.
+"""Two systems on the same references: differences with intervals, and p-values corrected for their number.
 
-For every measure: the value of each system, their difference with a paired bootstrap interval, a paired permutation test
-(`permutation`), and its p-value corrected over all tested measures (`correction`). Measures of one scorecard move
-together, which makes Holm's correction cautious; Benjamini-Hochberg's stays valid where they move in the same direction.
+For every measure: the value of each system, their difference with a paired bootstrap interval, a paired permutation
+test (`permutation`), and its p-value corrected over all tested measures (`correction`). Measures of one scorecard move
+together, which makes Holm's correction cautious; Benjamini-Hochberg's stays valid where they move alike.
 AUROC, AUPRC and the FROC curve are not functions of sums and are not tested here.
 """
 

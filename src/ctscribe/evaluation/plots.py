@@ -6,6 +6,7 @@ Every function takes plain rows and returns markup; every text in it is escaped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from math import log2
 from typing import Any
 
@@ -87,7 +88,7 @@ def reliability(rows: Sequence[Row]) -> Markup:
     known = [row for row in rows if row["decisions"]]
     total = sum(row["decisions"] for row in known) or 1
     places = [(left + size * r["mean_probability"], top + size * (1 - r["share_true"])) for r in known]
-    parts += [_line(*a, *b, "curve") for a, b in zip(places, places[1:], strict=False)]
+    parts += [_line(*a, *b, "curve") for a, b in pairwise(places)]
     for (x, y), row in zip(places, known, strict=True):
         radius = 2.5 + 14 * (row["decisions"] / total) ** 0.5
         tip = f"{row['decisions']} decisions, probability {row['mean_probability']:.2f}, true {row['share_true']:.2f}"

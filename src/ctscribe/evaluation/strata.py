@@ -1,4 +1,4 @@
-"""The same numbers for parts of the set: per scanner, slice thickness, sex and age, or any other field of the references.
+"""The same numbers for parts of the set: per scanner, slice thickness, sex, age, or another field of the references.
 
 Fields come from the references (`extras.metadata`). Thickness and age are binned; a field with many values keeps the
 largest and pools the others. A stratum is described, not tested: with a dozen of them some will look odd by luck, and

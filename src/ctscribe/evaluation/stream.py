@@ -1,9 +1,9 @@
 """Many reports in bounded memory, over one process or several.
 
-Pairs are cut into shards. Preparing a shard parses and tokenises it once; scoring a shard tallies it under every scorer.
-Since metrics are functions of summed tallies, nothing else has to be joined. A small set is held in memory; a large one,
-or one that several processes share, lies in a private temporary folder, one file a shard, and only the shard being
-worked on is in memory. Either way the numbers are the same.
+Pairs are cut into shards. Preparing a shard parses and tokenises it once; scoring it tallies it under every scorer.
+Since metrics are functions of summed tallies, nothing else has to be joined. A small set is held in memory; a large
+one, or one that several processes share, lies in a private temporary folder, one file a shard, and only the shard
+being worked on is in memory. Either way the numbers are the same.
 
     rows ──prepare──► shard files, facts ──fitted──► scorers ──score──► tallies, report lines, worst reports
 """
@@ -24,7 +24,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 
@@ -322,7 +322,10 @@ def scored(
 class _Pickler(pickle.Pickler):
     """Knows read-only mappings, which the vocabularies are."""
 
-    dispatch_table = {**dispatch_table, MappingProxyType: lambda view: (MappingProxyType, (dict(view),))}
+    dispatch_table: ClassVar[dict[type, Any]] = {
+        **dispatch_table,
+        MappingProxyType: lambda view: (MappingProxyType, (dict(view),)),
+    }
 
 
 def _sendable(scorers: Sequence[Scorer]) -> bytes:
