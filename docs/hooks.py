@@ -58,6 +58,7 @@ def generated(name: str) -> str:
         "errors": errors,
         "findings": findings,
         "regions": regions,
+        "report": report,
     }
     return parts[name]()
 
@@ -108,6 +109,24 @@ def findings() -> str:
             lines.append("- critical: an impression never leaves it out")
         parts.setdefault(kind.section, []).append("\n".join(lines))
     return "\n\n".join(f"### Section: {name}\n\n" + "\n\n".join(kinds) for name, kinds in parts.items())
+
+
+def report() -> str:
+    """One table per class that a report is made of: fields, types, meaning."""
+    from ctscribe.config import type_name
+    from ctscribe.report import Report
+
+    found: dict[str, type] = {}
+    _collect(Report, found)
+    parts = []
+    for cls in found.values():
+        hints, texts = typing.get_type_hints(cls), field_texts(cls)
+        summary = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]
+        rows = [
+            [f"`{f.name}`", f"`{type_name(hints[f.name])}`", texts.get(f.name, "")] for f in dataclasses.fields(cls)
+        ]
+        parts.append(f"### `{cls.__name__}`\n\n{summary}\n\n" + table(["field", "type", "meaning"], rows))
+    return "\n\n".join(parts)
 
 
 # ---------------------------------------------------------------------------------- the program

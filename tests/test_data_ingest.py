@@ -159,6 +159,12 @@ def test_the_choice_can_be_overruled_and_is_explained(tmp_path: Path) -> None:
     assert caught.value.code == "series_not_found"
 
 
+def test_a_nifti_has_no_series_to_ask_for(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused) as caught:
+        load_study(bad.write_nifti(tmp_path / "a.nii", TRUTH), series="1.2.3")
+    assert caught.value.code == "series_not_found"
+
+
 def test_the_policy_decides_what_is_repaired(tmp_path: Path) -> None:
     path = bad.write_series(tmp_path, TRUTH, lambda k, ds: None if k == 10 else ds)
     with pytest.raises(GeometryRefused) as caught:

@@ -214,6 +214,12 @@ def test_the_exit_code_table_is_the_exception_tree(hooks: ModuleType) -> None:
 
 
 # -------------------------------------------------------------------------------------------- pages
+def test_the_report_page_explains_every_field(hooks: ModuleType) -> None:
+    rows = [line for line in hooks.report().splitlines() if line.startswith("| `")]
+    assert len(rows) > 30
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
 def test_the_ontology_page_lists_the_ontology(hooks: ModuleType) -> None:
     from ctscribe import ontology
 

@@ -23,7 +23,12 @@ def test_the_region_axis_of_the_network_does_not_move():
 def test_the_18_labels_of_ct_rate_are_there_in_order():
     labels = ontology.ct_rate_labels()
     assert len(labels) == len(set(labels.values())) == 18
-    assert (*labels,)[0::17] == ("Medical material", "Interlobular septal thickening")
+    assert tuple(labels) == (
+        "Medical material", "Arterial wall calcification", "Cardiomegaly", "Pericardial effusion",
+        "Coronary artery wall calcification", "Hiatal hernia", "Lymphadenopathy", "Emphysema", "Atelectasis",
+        "Lung nodule", "Lung opacity", "Pulmonary fibrotic sequela", "Pleural effusion", "Mosaic attenuation pattern",
+        "Peribronchial thickening", "Consolidation", "Bronchiectasis", "Interlobular septal thickening",
+    )  # fmt: skip
 
 
 def test_every_lobe_has_its_bronchopulmonary_segments():
@@ -32,6 +37,12 @@ def test_every_lobe_has_its_bronchopulmonary_segments():
         for lobe in MODEL_REGIONS[3:8]
     }
     assert list(counts.values()) == [3, 2, 5, 4, 4]
+
+
+def test_everything_has_a_name_and_a_synonym_in_both_languages():
+    entries = {**ontology.findings(), **ontology.regions()}
+    alone = [(key, code) for key, entry in entries.items() for code, names in entry.names.items() if len(names) < 2]
+    assert alone == []
 
 
 def test_medical_priors():

@@ -95,7 +95,7 @@ def _load(path: Path, series: str | None, policy: IngestPolicy, log: IngestLog) 
         nifti = [blob for blob in blobs if blob.is_nifti and not blob.base.startswith("._")]
         others = [blob for blob in blobs if not blob.is_nifti]
         if nifti and not _holds_dicom(others):
-            volume, source = _nifti(path, nifti, policy, log)
+            volume, source = _nifti(path, nifti, series, policy, log)
         else:
             log.drop("NIfTI beside DICOM", len(nifti))
             volume, source = _dicom(others, series, policy, log)
@@ -114,7 +114,9 @@ def _holds_dicom(blobs: list[Blob]) -> bool:
     return any(read_frames(blob, scratch) for blob in blobs)
 
 
-def _nifti(path: Path, blobs: list[Blob], policy: IngestPolicy, log: IngestLog) -> tuple[Volume, SourceMap]:
+def _nifti(
+    path: Path, blobs: list[Blob], series: str | None, policy: IngestPolicy, log: IngestLog
+) -> tuple[Volume, SourceMap]:
     from ctscribe.data.nifti import read_nifti
 
     log.kind = "nifti"
@@ -125,6 +127,14 @@ def _nifti(path: Path, blobs: list[Blob], policy: IngestPolicy, log: IngestLog) 
             expected="one volume",
             got=f"{len(blobs)} files",
             hint="give the path of the CT volume itself",
+        )
+    if series is not None:
+        raise InputRefused(
+            "the series asked for is not here",
+            code="series_not_found",
+            expected="a DICOM folder or archive",
+            got="a NIfTI file, which holds one volume and names no series",
+            hint="leave --series out",
         )
     stored = read_nifti(blobs[0], policy, log)
     log.why = "the only volume here"

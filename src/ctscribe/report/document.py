@@ -51,7 +51,14 @@ class Sentence:
 
 @dataclass(frozen=True)
 class ReportText:
-    """The sections of a report in one language; a section without sentences is not printed."""
+    """The sections of a report in one language; a section without sentences is not printed.
+
+    Attributes:
+        technique: how the scan was made and which series was read.
+        comparison: which earlier study it was compared with.
+        findings: what is seen, organ by organ.
+        impression: what matters, the most important first.
+    """
 
     technique: tuple[Sentence, ...] = ()
     comparison: tuple[Sentence, ...] = ()
@@ -86,7 +93,7 @@ class Provenance:
         model: name of the checkpoint, or of the rule that wrote the report.
         checkpoint_hash: SHA-256 of the weights, hexadecimal; "" when no weights were used.
         software: version of ctscribe.
-        series: salted hashes of the series identifiers, never the identifiers.
+        series: hashes of the series identifiers, never the identifiers.
         created: time of writing, ISO 8601 with offset; "" leaves it out (reproducible output).
         impression_by: what wrote the impression: ``"rules"``, or the name of a language model.
     """
