@@ -1,9 +1,9 @@
 """Is each abnormality reported? Precision, recall and F1 per label, macro and micro.
 
 Two vocabularies. CT-RATE's 18 labels, which others publish, are given as its annotators give them: read from the text
-of a report whose findings were read from it (`report.parse.ct_rate_labels`), else from the structured findings. A finding
-kind of the ontology is positive when the report says it is present or possible, or says another that implies it. Whether
-a system hedges where the reference is sure is counted in `faithfulness`.
+of a report whose findings were read from it (`report.parse.ct_rate_labels`), else from the structured findings. A
+finding kind of the ontology is positive when the report says it is present or possible, or says another that implies
+it. Whether a system hedges where the reference is sure is counted in `faithfulness`.
 
 Conventions are scikit-learn's (`precision_recall_fscore_support` with `zero_division=0`), except that a
 label no reference is positive for has no recall and no F1: it leaves the macro average, and the table says

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from ctscribe.errors import UsageError
 from ctscribe.ontology import LANGUAGES, Language
+from ctscribe.report.parse.document import findings_of
 from ctscribe.report.parse.labels import ct_rate_labels, ct_rate_labels_of
 from ctscribe.report.parse.sentence import read_sentence
 from ctscribe.report.parse.text import detect_language, normalise, sentences, split_sentences
-from ctscribe.report.parse.topics import Piece, pieces
+from ctscribe.report.parse.topics import pieces
 from ctscribe.report.words import Finding
 
 __all__ = [
@@ -43,17 +44,16 @@ def parse(text: str, language: Language | None = None) -> list[Finding]:
     chosen = detect_language(text) if language is None else language
     if chosen not in LANGUAGES:
         raise UsageError("language of a report", expected=" | ".join(LANGUAGES), got=str(language))
-    found: dict[Finding, None] = {}
-    for piece in pieces(text, chosen):
-        found.update(dict.fromkeys(_stated(piece, chosen)))
-    return list(found)
+    return findings_of(pieces(text, chosen), chosen)
 
 
 def parse_sentence(sentence: str, language: Language) -> tuple[Finding, ...]:
-    """Findings of one normalised sentence (see `sentences`), its heading counted."""
-    return tuple(finding for piece in pieces(sentence, language) for finding in _stated(piece, language))
-
-
-def _stated(piece: Piece, language: Language) -> tuple[Finding, ...]:
-    readings = read_sentence(piece.sentence, language, piece.topic)
-    return tuple(dict.fromkeys(reading.finding for reading in readings if reading.label is None))
+    """Findings that one normalised sentence states on its own (see `sentences`), its heading counted."""
+    return tuple(
+        dict.fromkeys(
+            reading.finding
+            for piece in pieces(sentence, language)
+            for reading in read_sentence(piece.sentence, language, piece.topic)
+            if reading.label is None
+        )
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ctscribe import ontology
@@ -25,6 +25,7 @@ class Draft:
     values: dict[str, str] = field(default_factory=dict)
     size: tuple[float, ...] = ()
     trailing: bool = False
+    offered: list[Item] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -37,11 +38,15 @@ class Draft:
         if item.place:
             regions = placed(self.kind, item.place)
             if regions:
+                self.offered.append(replace(item, place=regions))
                 self.places.append(regions)
                 self.trailing = self.trailing or trailing
             return bool(regions)
         if item.size:
-            if spec.size_mm is None or self.size:
+            if spec.size_mm is None:
+                return False
+            self.offered.append(item)
+            if self.size:
                 return False
             self.size = item.size
             return True
@@ -50,6 +55,18 @@ class Draft:
                 self.values[name] = value
                 return True
         return False
+
+    def apart(self) -> list[Draft]:
+        """One draft for each of several sizes with places of their own ("5 mm in the ... and 7 mm in the ...")."""
+        sizes = [item for item in self.offered if item.size]
+        places = [item for item in self.offered if item.place]
+        turns = [bool(item.size) for item in sorted(self.offered, key=lambda item: item.start)]
+        if len(sizes) < 2 or len(sizes) != len(places) or any(a == b for a, b in pairwise(turns)):
+            return [self]
+        return [
+            Draft(self.mention, [place.place], dict(self.values), size.size)
+            for place, size in zip(places, sizes, strict=True)
+        ]
 
     @property
     def regions(self) -> Place:

@@ -1,7 +1,7 @@
 """CT-RATE's 18 labels of a report: what its annotators would have ticked.
 
-Their habits differ from what the words say (a described lymph node counts whatever its size, a consolidation alone is no
-"lung opacity"); they are written down, label by label, in ``reading/ct_rate.yaml``.
+Their habits differ from what the words say (a described lymph node counts whatever its size, a consolidation alone is
+no "lung opacity"); they are written down, label by label, in ``reading/ct_rate.yaml``.
 """
 
 from __future__ import annotations

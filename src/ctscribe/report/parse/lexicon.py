@@ -351,7 +351,7 @@ def lexicon(language: Language) -> Lexicon:
     for name, value in table.items():
         if isinstance(value, str):
             cues[name] = re.compile(value, re.VERBOSE if name == "headings" else 0)
-    for part in ("organs", "lungs", "overrides", "chest"):
+    for part in ("organs", "lungs", "overrides", "chest", "thoracic"):
         cues[part] = re.compile(table["elsewhere"][part])
     headed = table["sections"] | {name: entry["heading"] for name, entry in table["topics"].items()}
     return Lexicon(

@@ -37,6 +37,10 @@ _PAIRS = (
     (re.compile(r"\b(?:both|bilateral)\s+(?:pleurae?\b|pleural\s+(?:spaces?|cavit\w+)|hemithora\w+)"), "pleura"),
     (re.compile(r"\bboth\s+breasts?"), "breast"),
 )
+_BONES = (
+    (re.compile(r"\bvertebra(?:l bod(?:y|ies)|e)?\b|\b[ctl]\d{1,2}\b"), "spine"),
+    (re.compile(r"\bribs?\b"), "ribs"),
+)
 _SIDES = re.compile(
     r"\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
     r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
@@ -75,6 +79,9 @@ def named_by_rule(
     for pattern, stem in _PAIRS:
         for match in pattern.finditer(sentence):
             yield match.start(), match.end(), (f"right_{stem}", f"left_{stem}"), True
+    for pattern, region in _BONES:
+        for match in pattern.finditer(sentence):
+            yield match.start(), match.end(), (region,), True
     for pattern, strong in ((_SIDES, True), (_WEAK_SIDES, False)):
         for match in pattern.finditer(sentence):
             yield match.start(), match.end(), _bare_side(match.group()), strong

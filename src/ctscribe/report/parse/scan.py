@@ -157,7 +157,7 @@ def veto(
         return False
     around = sentence[clause[0] : clause[1]]
     around = around[: mention.start - clause[0]] + " " + around[mention.end - clause[0] :]
-    if topics and all(topic.elsewhere for topic in topics) and not lexicon.cues["lungs"].search(around):
+    if topics and all(topic.elsewhere for topic in topics) and not lexicon.cues["thoracic"].search(around):
         return True
     if lexicon.cues["chest"].search(around):
         return bool(lexicon.cues["overrides"].search(around))

@@ -11,6 +11,7 @@ from ctscribe.ontology import Language
 from ctscribe.report.parse import scan, scope
 from ctscribe.report.parse.assemble import Draft, assemble
 from ctscribe.report.parse.lexicon import Lexicon, Topic, lexicon
+from ctscribe.report.parse.rewriting import written_out
 from ctscribe.report.words import Finding, Status
 
 
@@ -23,12 +24,14 @@ class Reading:
         words: the words that name it, as normalised.
         label: set when the words count only for this CT-RATE label and name no finding.
         qualified: a denial that leaves some ("no new nodule").
+        definite: named as known already ("the nodule ...").
     """
 
     finding: Finding
     words: str
     label: str | None = None
     qualified: bool = False
+    definite: bool = False
 
 
 @lru_cache(maxsize=131072)
@@ -41,6 +44,7 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
         topic: what the heading above it speaks of, a key of ``topics`` in ``reading/<language>.yaml``, or "".
     """
     words = lexicon(language)
+    sentence = written_out(sentence) if language == "en" else sentence
     topics = [words.topics[name] for name in topic.split("+")] if topic else []
     visible = scope.masked(words.cues["masked"], sentence)
     found = scan.mentions(visible, words, topics)
@@ -55,7 +59,11 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
         if said.status is not None:
             finding = _finding(draft, said.status)
             name = sentence[draft.mention.start : draft.mention.end]
-            readings.setdefault(finding, Reading(finding, name, qualified=said.qualified))
+            known = bool(words.cues["definite"].match(sentence[: draft.mention.start]))
+            readings.setdefault(finding, Reading(finding, name, qualified=said.qualified, definite=known))
+    plain = {finding.kind for finding in readings if finding.status == "present"}
+    for finding in [f for f in readings if f.kind in plain and f == Finding(f.kind, "uncertain")]:
+        del readings[finding]  # "nodule, likely granuloma": an interpretation, no second finding
     extra = []
     for label, mention in further:
         said = scope.ruling(mention, scope.clause_of(mention, parts), sentence, words)
@@ -63,6 +71,16 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
             name = sentence[mention.start : mention.end]
             extra.append(Reading(Finding(mention.kind, said.status), name, label))
     return (*readings.values(), *extra)
+
+
+@lru_cache(maxsize=65536)
+def details_of(sentence: str, language: Language) -> tuple[scan.Item, ...]:
+    """What a sentence about "it" or "the largest" says of place, size and attributes; () when it is none or denies."""
+    words = lexicon(language)
+    sentence = written_out(sentence) if language == "en" else sentence
+    if not words.cues["anaphora"].match(sentence) or words.cues["no_before"].search(sentence):
+        return ()
+    return tuple(item for item in scan.items(sentence, words, language, []) if item.strong)
 
 
 def _drafts(
@@ -75,7 +93,7 @@ def _drafts(
     for draft in drafts:
         if place and not draft.places:
             draft.take(scan.Item(0, 0, place=(place,)))
-    return drafts
+    return [part for draft in drafts for part in draft.apart()]
 
 
 def _finding(draft: Draft, status: Status) -> Finding:

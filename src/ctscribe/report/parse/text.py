@@ -10,6 +10,8 @@ from ctscribe.ontology import Language
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z]")
 _PLAIN = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’´`", "'") | dict.fromkeys("×✕", "x"))
+# A line that goes on in small letters was only wrapped, not ended.
+_WRAPPED = re.compile(r"(?<=[A-Za-z,0-9)])[ \t]*\n[ \t]*(?=[a-z(])(?![a-z]\))")
 _SPACES = re.compile(r"[ \t\u00a0\u3000]+")
 _ZH_UNITS = (
     (re.compile(r"毫米"), "mm"),
@@ -52,7 +54,7 @@ def split_sentences(text: str, language: Language) -> list[str]:
             plain = pattern.sub(unit, plain)
         pieces = _ZH_SPLIT.split(plain)
     else:
-        pieces = _EN_SPLIT.split(plain)
+        pieces = _EN_SPLIT.split(_WRAPPED.sub(" ", plain))
     return [piece.strip() for piece in pieces if piece and piece.strip()]
 
 

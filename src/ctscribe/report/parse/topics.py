@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ctscribe.ontology import Language
 from ctscribe.report.parse.lexicon import Lexicon, lexicon
@@ -35,7 +36,7 @@ def pieces(text: str, language: Language) -> Iterator[Piece]:
     Where no other heading follows, such a section is one sentence long.
     """
     words = lexicon(language)
-    headed = [_unheaded(sentence, words) for sentence in split_sentences(text, language)]
+    headed = [_unheaded(sentence, language) for sentence in split_sentences(text, language)]
     speaking = [n for n, (named, _) in enumerate(headed) if named and "silent" not in named]
     topic, section, silent = "", "findings", False
     for n, (named, sentence) in enumerate(headed):
@@ -48,17 +49,19 @@ def pieces(text: str, language: Language) -> Iterator[Piece]:
         silent = silent and (not sentence or (bool(speaking) and n < speaking[-1]))
 
 
-def _unheaded(sentence: str, words: Lexicon) -> tuple[list[str], str]:
+@lru_cache(maxsize=131072)
+def _unheaded(sentence: str, language: Language) -> tuple[tuple[str, ...], str]:
     """(topics its headings name, the sentence without them in lower case); a heading of none of them names "other".
 
     Without a colon it is a heading only in capitals: "LYMPH NODES" is one, "Mediastinal lymph nodes" is a finding.
     """
+    words = lexicon(language)
     named: list[str] = []
     shouted, sentence = sentence.upper() == sentence, sentence.lower()
     while (heading := words.cues["headings"].match(sentence)) and (shouted or ":" in heading.group()):
         named = topics_of(heading.group(), words) or ["other"]
         sentence = sentence[heading.end() :]
-    return named, sentence
+    return tuple(named), sentence
 
 
 def topics_of(heading: str, words: Lexicon) -> list[str]:

@@ -1,0 +1,100 @@
+"""What sentences say together: "It measures 8 mm", the impression that says the findings again, "no new nodule"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ctscribe import ontology
+from ctscribe.ontology import Language
+from ctscribe.report.parse.assemble import Draft
+from ctscribe.report.parse.lexicon import Sense
+from ctscribe.report.parse.scan import Item, Mention
+from ctscribe.report.parse.sentence import details_of, read_sentence
+from ctscribe.report.parse.topics import Piece
+from ctscribe.report.words import Finding
+
+# Long axes of one thing, said twice, differ by at most this many mm (an impression rounds).
+_SAME_MM = 1.0
+
+
+@dataclass(eq=False)
+class _Said:
+    """A finding as far as it is known by now, and where it was first stated."""
+
+    finding: Finding
+    section: str
+    qualified: bool
+
+
+def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
+    """Findings in the order of the text, each once.
+
+    A sentence about "it" or "the largest" completes the finding before it; an impression that repeats a finding
+    completes it too; "no new nodule" denies nothing where a nodule is stated.
+    """
+    said: list[_Said] = []
+    last: list[_Said] = []
+    for piece in pieces:
+        current: list[_Said] = []
+        for reading in read_sentence(piece.sentence, language, piece.topic):
+            if reading.label is not None:
+                continue
+            new = _Said(reading.finding, piece.section, reading.qualified)
+            known = _known(new, said, last if reading.definite else [])
+            if known is None:
+                said.append(new)
+            else:
+                known.finding = _completed(known.finding, new.finding)
+            current.append(known or new)
+        if not current:
+            _complete_last(last, details_of(piece.sentence, language))
+        last = current or last
+    stated = {s.finding.kind for s in said if s.finding.status != "absent"}
+    return list(dict.fromkeys(s.finding for s in said if not (s.qualified and s.finding.kind in stated)))
+
+
+def _known(new: _Said, said: list[_Said], last: list[_Said]) -> _Said | None:
+    """What `new` says again: something of the sentence before, or, in an impression, something of the findings."""
+    again = last + ([s for s in said if s.section != "impression"] if new.section == "impression" else [])
+    fits = [s for s in again if _agree(s.finding, new.finding)]
+    return max(fits, key=lambda s: (s.finding.size_mm != (), s.finding.regions != ()), default=None)
+
+
+def _agree(known: Finding, new: Finding) -> bool:
+    """Whether two statements can be about the same thing."""
+    if known.kind != new.kind or known.status != new.status or known.status == "absent":
+        return False
+    if known.size_mm and new.size_mm and abs(known.size_mm[0] - new.size_mm[0]) > _SAME_MM:
+        return False
+    values = dict(known.attributes)
+    if any(values.get(name, value) != value for name, value in new.attributes):
+        return False
+    return not known.regions or all(any(_touch(r, k) for k in known.regions) for r in new.regions)
+
+
+def _touch(a: str, b: str) -> bool:
+    return a in ontology.ancestors(b) or b in ontology.ancestors(a)
+
+
+def _completed(known: Finding, new: Finding) -> Finding:
+    """Both statements in one; the finer region, and what was said first of anything else."""
+    regions = dict.fromkeys((*known.regions, *new.regions))
+    finest = tuple(r for r in regions if not any(o != r and r in ontology.ancestors(o) for o in regions))
+    attributes = tuple((dict(new.attributes) | dict(known.attributes)).items())
+    size = known.size_mm or new.size_mm
+    return replace(known, regions=finest, size_mm=size, attributes=attributes)
+
+
+def _complete_last(last: list[_Said], details: tuple[Item, ...]) -> None:
+    """Give what a sentence says of "it" to the last finding before that can have it."""
+    for said in reversed(last):
+        finding = said.finding
+        if finding.status == "absent":
+            continue
+        draft = Draft(Mention(0, 0, Sense(finding.kind)), [finding.regions], dict(finding.attributes), finding.size_mm)
+        taken = [draft.take(item) for item in details]
+        if any(taken):
+            size, values = draft.size, tuple(draft.values.items())
+            said.finding = replace(finding, regions=draft.regions, size_mm=size, attributes=values)
+            return
