@@ -265,22 +265,24 @@ def unknown_method_zip(tmp: Path) -> Path:
     return path
 
 
+def _cut(tmp: Path, lost: int, name: str = "*.dcm", *, syntax: str | None = None) -> Path:
+    """The series with the last bytes of some files lost."""
+    bad.write_series(tmp, TRUTH, syntax=syntax)
+    for path in tmp.glob(name):
+        path.write_bytes(path.read_bytes()[:-lost])
+    return tmp
+
+
 @handled("one truncated file", "left out; counts as a missing slice", "missing_slices_filled", check=filled(17))
 def truncated_file(tmp: Path) -> Path:
-    bad.write_series(tmp, TRUTH)
-    path = tmp / "017.dcm"
-    path.write_bytes(path.read_bytes()[:-1000])
-    return tmp
+    return _cut(tmp, 1000, "017.dcm")
 
 
 @handled(
     "one truncated deflated file", "left out; counts as a missing slice", "missing_slices_filled", check=filled(17)
 )
 def truncated_deflated(tmp: Path) -> Path:
-    bad.write_series(tmp, TRUTH, syntax=uids.DeflatedExplicitVRLittleEndian)
-    path = tmp / "017.dcm"
-    path.write_bytes(path.read_bytes()[:-300])
-    return tmp
+    return _cut(tmp, 300, "017.dcm", syntax=uids.DeflatedExplicitVRLittleEndian)
 
 
 @handled(
@@ -288,18 +290,12 @@ def truncated_deflated(tmp: Path) -> Path:
     "undecodable_slices", "missing_slices_filled", check=filled(17),
 )  # fmt: skip
 def truncated_jpeg2000(tmp: Path) -> Path:
-    bad.write_series(tmp, TRUTH, syntax=uids.JPEG2000Lossless)
-    path = tmp / "017.dcm"
-    path.write_bytes(path.read_bytes()[:-300])
-    return tmp
+    return _cut(tmp, 300, "017.dcm", syntax=uids.JPEG2000Lossless)
 
 
 @refused("every file truncated", UnreadableInput, "truncated")
 def all_truncated(tmp: Path) -> Path:
-    bad.write_series(tmp, TRUTH)
-    for path in tmp.iterdir():
-        path.write_bytes(path.read_bytes()[:-1000])
-    return tmp
+    return _cut(tmp, 1000)
 
 
 @handled(
@@ -307,15 +303,9 @@ def all_truncated(tmp: Path) -> Path:
     "undecodable_slices", "missing_slices_filled", check=filled(20),
 )  # fmt: skip
 def damaged_frame(tmp: Path) -> Path:
-    bad.write_series(tmp, TRUTH, syntax=uids.JPEGLSLossless)
-    path = tmp / "020.dcm"
-    path.write_bytes(path.read_bytes()[:-1500])
-    return tmp
+    return _cut(tmp, 1500, "020.dcm", syntax=uids.JPEGLSLossless)
 
 
 @refused("no slice can be decoded", UnreadableInput, "undecodable")
 def nothing_decodes(tmp: Path) -> Path:
-    bad.write_series(tmp, TRUTH, syntax=uids.JPEGLSLossless)
-    for path in tmp.iterdir():
-        path.write_bytes(path.read_bytes()[:-1500])
-    return tmp
+    return _cut(tmp, 1500, syntax=uids.JPEGLSLossless)

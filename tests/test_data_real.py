@@ -1,4 +1,4 @@
-"""Real scans: each loads in Hounsfield units, and the choice between two reconstructions is explained."""
+"""Real scans: each loads in Hounsfield units, is outlined, and is taken for a chest if it is one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctscribe.data import check_hounsfield, load_study, resample, to_grid
+from ctscribe.data import check_hounsfield, inspect, load_study, resample, to_grid
+from ctscribe.data.anatomy import from_label_map, segment
+from ctscribe.errors import WrongBodyPart
 
 pytestmark = pytest.mark.real_data
 
@@ -33,6 +35,34 @@ def test_every_volume_loads(name: str, real_data: Path) -> None:
     assert -1024 <= study.volume.hu.min() < -900
     assert check_hounsfield(study.volume).verdict == "hounsfield"
     assert study.ingest.rescale == "none"
+
+
+@pytest.mark.parametrize("name", CTS)
+def test_chests_are_accepted_whole_or_in_part_and_the_abdomen_is_not(name: str, real_data: Path) -> None:
+    found = inspect(real_data / "volumes" / f"{name}.nii.gz")
+    if name == "totalsegmentator_example_ct_sm":
+        assert isinstance(found.refusal, WrongBodyPart)
+        assert found.refusal.code == "abdomen"
+    else:
+        assert found.accepted
+
+
+def test_masks_are_refused(real_data: Path) -> None:
+    for name in ("nsclc-lung1-001_labels", "totalsegmentator_pulmonary_heart"):
+        found = inspect(real_data / "volumes" / f"{name}.nii.gz")
+        assert found.refusal is not None
+        assert found.refusal.code == "not_hounsfield"
+
+
+def test_lungs_are_outlined_as_experts_do(real_data: Path) -> None:
+    """The left lung holds a mass at its hilum, which counts for neither side."""
+    volume = load_study(real_data / "volumes" / "nsclc-lung1-001_ct.nii.gz").volume
+    names = {1: "mediastinum", 2: "left_lung", 3: "right_lung", 4: "spine"}
+    expert = from_label_map(real_data / "volumes" / "nsclc-lung1-001_labels.nii.gz", volume, names)
+    found, outside = segment(volume), ~expert.mask("mediastinum")
+    for lung in ("right_lung", "left_lung"):
+        a, b = found.mask(lung) & outside, expert.mask(lung) & outside
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.95
 
 
 def test_two_reconstructions_and_the_converted_file_agree(real_data: Path) -> None:
