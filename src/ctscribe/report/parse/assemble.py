@@ -148,11 +148,18 @@ def _modifies(
     for step in [*chain[1:], None]:
         end = mention.start if step is None else step.start
         if broken(position, end):
-            both_words = step is not None and item.senses and step.senses
-            if not (both_words and _COORDINATION.match(sentence[position:end])):
+            if not (_alike(item, step, sentence) and _COORDINATION.match(sentence[position:end])):
                 return False
         position = mention.end if step is None else max(position, step.end)
     return True
+
+
+def _alike(item: Item, step: Item | None, sentence: str) -> bool:
+    """Whether "and" may join both before a noun: two attributes, or two places ("hilar and subcarinal nodes")."""
+    if step is None:
+        return False
+    inside = re.search(r"\b(?:in|of|at|within|on|to|from)(?: the)? $", sentence[: item.start])
+    return bool(item.senses and step.senses) or bool(item.place and step.place and not inside)
 
 
 def _share(

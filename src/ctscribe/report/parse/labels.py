@@ -28,19 +28,26 @@ class Habit:
         label: as CT-RATE spells it.
         kinds: finding kinds that make it positive.
         except_words: a mention in these words does not count, None when all do.
+        except_sentence: nor does one in a sentence that says this, None when all do.
     """
 
     label: str
     kinds: frozenset[str]
     except_words: re.Pattern[str] | None = None
+    except_sentence: re.Pattern[str] | None = None
 
-    def counts(self, reading: Reading) -> bool:
-        """Whether one statement makes the label positive; the merely possible does."""
-        if reading.finding.status == "absent":
+    def counts(self, reading: Reading, sentence: str) -> bool:
+        """Whether one statement makes the label positive.
+
+        The merely possible does, except as a question in brackets: that is a differential diagnosis.
+        """
+        if reading.finding.status == "absent" or (reading.bracketed and reading.finding.status == "uncertain"):
             return False
         if reading.label is not None:
             return reading.label == self.label
         if reading.finding.kind not in self.kinds:
+            return False
+        if self.except_sentence is not None and self.except_sentence.search(sentence):
             return False
         return self.except_words is None or not self.except_words.search(reading.words)
 
@@ -53,7 +60,10 @@ def habits() -> Mapping[str, Habit]:
         label: Habit(
             label,
             frozenset(table[label]["kinds"]),
-            re.compile(table[label]["except_words"]) if "except_words" in table[label] else None,
+            *(
+                re.compile(rule) if (rule := table[label].get(key)) else None
+                for key in ("except_words", "except_sentence")
+            ),
         )
         for label in ontology.ct_rate_labels()
     }
@@ -63,7 +73,7 @@ def habits() -> Mapping[str, Habit]:
 def sentence_labels(sentence: str, language: Language, topic: str = "") -> frozenset[str]:
     """Labels that one normalised sentence makes positive."""
     readings = read_sentence(sentence, language, topic)
-    return frozenset(habit.label for habit in habits().values() if any(habit.counts(r) for r in readings))
+    return frozenset(habit.label for habit in habits().values() if any(habit.counts(r, sentence) for r in readings))
 
 
 def ct_rate_labels(text: str, language: Language | None = None) -> dict[str, bool]:

@@ -20,6 +20,7 @@ Clause = tuple[int, int]
 _SEPARATOR = re.compile(r",(?: and)?|\band\b|\bor\b(?= (?:no|not)\b)")
 _NO = re.compile(r"\b(?:no|without|neither)\b")
 _ASIDE = re.compile(r", (?:which|whose)\b[^,;.]*,(?= (?:is|are|was|were|has|have|had)\b)")
+_NOT = re.compile(r"\b(?:no|not|without)\b")
 _LARGER = re.compile(r"\W*(?:(?:greater|larger|bigger|more) than|above|over|exceeding|>)\b")
 _BRACKETS = re.compile(r"\([^()]*\)?")
 
@@ -109,7 +110,8 @@ def ruling(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) ->
     unsure = unsure or bool(cues["maybe_before"].search(before))
     if unsure and not cues["no_before"].search(masked(cues["maybe_before"], before_unmasked)):
         return Ruling("uncertain")
-    if cues["no_before"].search(before) or cues["no_after"].search(after):
+    inside = sentence[mention.start : mention.end]
+    if cues["no_before"].search(before) or cues["no_after"].search(after) or _NOT.search(inside):
         return Ruling("absent", bool(cues["qualified"].search(before) or _LARGER.match(after)))
     return Ruling("uncertain" if unsure or mention.sense.status == "uncertain" else "present")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +25,7 @@ class Reading:
         label: set when the words count only for this CT-RATE label and name no finding.
         qualified: a denial that leaves some ("no new nodule").
         definite: named as known already ("the nodule ...").
+        bracketed: said in brackets, as a differential diagnosis is.
     """
 
     finding: Finding
@@ -32,6 +33,7 @@ class Reading:
     label: str | None = None
     qualified: bool = False
     definite: bool = False
+    bracketed: bool = False
 
 
 @lru_cache(maxsize=131072)
@@ -60,10 +62,10 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
             finding = _finding(draft, said.status)
             name = sentence[draft.mention.start : draft.mention.end]
             known = bool(words.cues["definite"].match(sentence[: draft.mention.start]))
-            readings.setdefault(finding, Reading(finding, name, qualified=said.qualified, definite=known))
-    plain = {finding.kind for finding in readings if finding.status == "present"}
-    for finding in [f for f in readings if f.kind in plain and f == Finding(f.kind, "uncertain")]:
-        del readings[finding]  # "nodule, likely granuloma": an interpretation, no second finding
+            aside = scope.bracket_of(draft.mention, sentence) is not None
+            readings.setdefault(finding, Reading(finding, name, None, said.qualified, known, aside))
+    for finding in _said_again(readings):
+        del readings[finding]
     extra = []
     for label, mention in further:
         said = scope.ruling(mention, scope.clause_of(mention, parts), sentence, words)
@@ -71,6 +73,18 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
             name = sentence[mention.start : mention.end]
             extra.append(Reading(Finding(mention.kind, said.status), name, label))
     return (*readings.values(), *extra)
+
+
+def _said_again(readings: Mapping[Finding, Reading]) -> list[Finding]:
+    """Bare mentions of what the sentence states otherwise: "nodule, likely granuloma" is one finding, not two."""
+    present = {f.kind for f in readings if f.status == "present" and f != Finding(f.kind)}
+    plain = {f.kind for f in readings if f.status == "present"}
+    return [
+        finding
+        for finding, reading in readings.items()
+        if (finding == Finding(finding.kind, "uncertain") and finding.kind in plain)
+        or (finding == Finding(finding.kind) and finding.kind in present and reading.bracketed)
+    ]
 
 
 @lru_cache(maxsize=65536)
