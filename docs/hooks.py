@@ -129,6 +129,30 @@ def report() -> str:
     return "\n\n".join(parts)
 
 
+# ------------------------------------------------------------------------------------ reader study
+def questions() -> str:
+    """The scales of a reader study with the anchor of every point, best first."""
+    from ctscribe.evaluation.reader_study.questions import SCORES, words
+
+    parts = []
+    for facts in words()["scales"].values():
+        rows = [[str(score), *facts["anchors"][score].values()] for score in reversed(SCORES)]
+        heading = f"### {facts['name']['en']}\n\n{facts['question']['en']} {facts['question']['zh']}\n"
+        parts.append(heading + "\n" + table(["score", "English", "Chinese"], rows) + "\n")
+    return "\n".join(parts)
+
+
+def error_kinds() -> str:
+    """The kinds of errors that readers count."""
+    from ctscribe.evaluation.reader_study.questions import words
+
+    rows = [
+        [facts["name"]["en"], facts["hint"]["en"], facts["name"]["zh"], f"`{kind}`"]
+        for kind, facts in words()["errors"].items()
+    ]
+    return table(["error", "meaning", "Chinese", "column"], rows)
+
+
 # ---------------------------------------------------------------------------------- the program
 def commands() -> str:
     """Every command with its arguments and options, from the command line itself."""

@@ -21,6 +21,8 @@ BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome
 READER = """
 const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 at("guide").close();
+go(set.items.length - 1);
+const closed = { here, banner: at("banner").textContent };
 for (let n = 0; n < set.items.length; n++) {
   if (item().kind === "scan") document.querySelector(".rest").click();
   else { for (const key of ["4", "2", "0", "5"]) press(key); }
@@ -32,7 +34,7 @@ for (let n = 0; n < set.items.length; n++) {
   press("ArrowRight");
 }
 const kept = JSON.parse(localStorage.getItem(STORE)).answers;
-const shown = { done: at("counted").textContent, banner: at("banner").hidden, kept };
+const shown = { closed, done: at("counted").textContent, banner: at("banner").hidden, kept };
 const saved = { json: asJson(), answers: asCsv("answers"), findings: asCsv("findings"), shown };
 document.body.replaceChildren(make("pre", { id: "saved", textContent: JSON.stringify(saved) }));
 """
@@ -61,6 +63,8 @@ def test_keys_rate_and_answers_stay(saved: dict) -> None:
     count = len(MADE.key.items) + len(MADE.key.scans)
     assert saved["shown"]["done"] == f"{count} of {count} done"
     assert saved["shown"]["banner"] is False
+    assert saved["shown"]["closed"]["here"] == 0  # no report before every scan was read
+    assert saved["shown"]["closed"]["banner"].startswith("Please read every scan first")
     assert len(saved["shown"]["kept"]) == count
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -109,3 +112,15 @@ def test_two_categories_equal_the_common_correlation_model():
 def test_an_impossible_plan_is_wrong_use(wrong):
     with pytest.raises(UsageError):
         wrong()
+
+
+def test_the_table_of_the_guide_is_what_comes_out():
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "run-a-reader-study.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 3
+    plan = Plan(0.5, 1.0, readers=3)
+    for cases, *shown in rows:
+        n = int(cases)
+        values = [plan.power(n), plan.power(n, other_readers=True)]
+        values += [half_width(kappa_error(0.6, n, weights=weights)) for weights in ("none", "quadratic")]
+        assert shown == [f"{value:.3f}" for value in values]

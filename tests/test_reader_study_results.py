@@ -286,3 +286,18 @@ def test_power_on_the_command_line(capsys):
     assert "take more readers" in out
     code, _, _ = run([*words, "--marginals", "0.5,x"], capsys)
     assert code == 2
+
+
+def test_the_python_of_the_guide_runs(files: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "run-a-reader-study.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (files / "quartz.jsonl").rename(files / "ours.jsonl")
+    monkeypatch.chdir(files)
+    exec(compile(first, "guide", "exec"), {})
+    (files / "returned").mkdir()
+    for form in (files / "study" / "readers").rglob("answers.csv"):
+        table = list(csv.DictReader(form.read_text(encoding="utf-8-sig").splitlines()))
+        save(files / "returned" / f"{form.parent.name}.csv", [{**row, **dict.fromkeys(scales(), 5)} for row in table])
+    scope: dict = {}
+    exec(compile(second, "guide", "exec"), scope)
+    assert scope["summary"].mean("clinical_accuracy", "ours")["value"] == 5

@@ -62,7 +62,12 @@ function progress() {
   banner.hidden = !complete; banner.className = "banner good"; banner.textContent = complete ? said("all_done") : "";
 }
 
+// Texts stay closed until every scan has been read without one.
+const gate = () => set.items.findIndex((entry) => entry.kind === "scan" && !isDone(entry));
+
 function show() {
+  const closed = item().kind !== "scan" && gate() >= 0;
+  if (closed) here = gate();
   const entry = item(), facts = set.cases[entry.case], scan = entry.kind === "scan";
   at("place").textContent = `${said("item")} ${entry.number} ${said("of")} ${set.items.length}`;
   at("case").textContent = `${said("study")} ${entry.case}`;
@@ -80,6 +85,7 @@ function show() {
   at("comment").value = (answers[entry.code] || {}).comment || "";
   at("previous").disabled = here === 0; at("next").disabled = here === set.items.length - 1;
   questions(); progress(); keep();
+  if (closed) say(said("scan_first"));
 }
 
 function questions() {
@@ -155,10 +161,10 @@ function checks() {
 
 function guide() {
   const points = ["guide_blind", "guide_alone", "guide_truth", "guide_pause", "guide_private"].map((point) => make("li", { textContent: said(point) }));
-  const tables = SCALES.map((name) => make("table", {}, make("thead", {}, make("tr", {}, make("th", { textContent: words.scales[name].name[lang] }), make("th", { textContent: words.scales[name].question[lang] }))),
+  const tables = SCALES.map((name) => make("table", {}, make("thead", {}, make("tr", {}, make("th", { colSpan: 2 }, make("b", { textContent: words.scales[name].name[lang] }), ` ${words.scales[name].question[lang]}`))),
     make("tbody", {}, ...[...set.scores].reverse().map((score) => make("tr", {}, make("td", { textContent: score }), make("td", { textContent: words.scales[name].anchors[score][lang] }))))));
   const keys = [["1 … 5", "key_rate"], ["0", "key_cannot"], ["↑ ↓", "key_scale"], ["← →", "key_move"], ["E", "key_error"], ["C", "key_comment"], ["?", "key_help"]];
-  const list = make("dl", {}, ...keys.flatMap(([key, meaning]) => [make("dt", {}, make("kbd", { textContent: key })), make("dd", { textContent: said(meaning) })]));
+  const list = make("p", { className: "keys" }, ...keys.map(([key, meaning]) => make("span", {}, make("kbd", { textContent: key }), ` ${said(meaning)}`)));
   at("guide-text").replaceChildren(make("h2", { textContent: said("title") }), make("ul", {}, ...points), make("h3", { textContent: said("keys") }), list, make("div", { className: "tables" }, ...tables));
 }
 
