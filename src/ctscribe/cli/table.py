@@ -14,6 +14,7 @@ from ctscribe.cli.data import inspect, segment
 from ctscribe.cli.demo import demo
 from ctscribe.cli.evaluate import evaluate
 from ctscribe.cli.info import info
+from ctscribe.cli.label import label
 from ctscribe.cli.phantom import phantom
 from ctscribe.cli.reader_study import app as reader_study
 from ctscribe.cli.report import report
@@ -48,6 +49,7 @@ app.command("segment")(segment)
 app.command("phantom")(phantom)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
+app.command("label")(label)
 app.add_typer(reader_study, name="reader-study")
 app.command("info")(info)
 

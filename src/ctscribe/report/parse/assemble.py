@@ -13,7 +13,7 @@ from ctscribe.report.parse.lexicon import Lexicon
 from ctscribe.report.parse.places import Place, placed
 from ctscribe.report.parse.scan import Item, Mention
 
-_COORDINATION = re.compile(r"^[\s,]*(?:and|or|,|&|-|/|及|和|或|、|\s)*(?:an?\s+)?$")
+_COORDINATION = re.compile(r"^[\s,]*(?:and|or|versus|vs|,|&|-|/|及|和|或|、|\s)*(?:an?\s+)?$")
 
 
 @dataclass
@@ -147,9 +147,9 @@ def _modifies(
     position = item.end
     for step in [*chain[1:], None]:
         end = mention.start if step is None else step.start
-        if broken(position, end):
-            if not (_alike(item, step, sentence) and _COORDINATION.match(sentence[position:end])):
-                return False
+        joined = _alike(item, step, sentence) and _COORDINATION.match(sentence[position:end])
+        if broken(position, end) and not joined:
+            return False
         position = mention.end if step is None else max(position, step.end)
     return True
 

@@ -24,6 +24,7 @@ _RULES = (
     (re.compile(r"\bbi-?(?:basilar|basal)\b"), "bilateral lower lobe"),
     (re.compile(r"\bbi-?apical\b"), "bilateral upper lobe"),
     (re.compile(r"\b(upper|lower)[- ](?:lobe|lung|zone)s?[- ]predomina(?:nt|nce|ntly)\b"), r"bilateral \1 lobe"),
+    (re.compile(r"\b(right|left) (upper|lower) lung\b(?: fields?| zones?)?(?! lobe)"), r"\1 \2 lobe"),
     (re.compile(r"\b(?:the |both )?(?:lung|pulmonary) bases\b"), "both lower lobes"),
     (re.compile(r"\b(?:the |both )?(?:lung|pulmonary) apices\b"), "both upper lobes"),
     (re.compile(r"\b(?:the )?(right|left) (?:lung |pulmonary )?base\b"), r"\1 lower lobe"),
