@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ctscribe import ontology
 from ctscribe.errors import UnreadableInput, UsageError
@@ -92,7 +92,7 @@ def label_file(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[str], Callable[[], int]]]:
+def _opened(path: Path) -> Iterator[tuple[io.TextIOWrapper, Callable[[], int]]]:
     """The file as text, and how many of its bytes were read."""
     try:
         raw = path.open("rb")
@@ -123,7 +123,7 @@ def _decoding(path: Path, line: Callable[[], int]) -> Iterator[None]:
         raise UnreadableInput(f"{path}, line {line()}", code="not_csv", expected="CSV", got=str(error)) from error
 
 
-def _csv_rows(path: Path, file: IO[str], text_column: str) -> Iterator[tuple[int, Row]]:
+def _csv_rows(path: Path, file: io.TextIOWrapper, text_column: str) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(file)
     with _decoding(path, lambda: reader.line_num):
@@ -154,7 +154,7 @@ def _csv_rows(path: Path, file: IO[str], text_column: str) -> Iterator[tuple[int
             yield reader.line_num, dict(zip(header, row, strict=True))
 
 
-def _json_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, Row]]:
+def _json_rows(path: Path, file: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
     number = 0
     with _decoding(path, lambda: number):
         for line in file:
@@ -271,7 +271,7 @@ def _write(out: Path, rows: Iterator[Row]) -> None:
         raise
 
 
-def _write_rows(file: IO[str], rows: Iterator[Row], ending: str) -> None:
+def _write_rows(file: io.TextIOWrapper, rows: Iterator[Row], ending: str) -> None:
     if ending == ".jsonl":
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         return
