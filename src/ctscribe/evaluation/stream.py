@@ -319,12 +319,16 @@ def scored(
     )
 
 
+def _read_only(table: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(table)
+
+
 class _Pickler(pickle.Pickler):
     """Knows read-only mappings, which the vocabularies are."""
 
     dispatch_table: ClassVar[dict[type, Any]] = {
         **dispatch_table,
-        MappingProxyType: lambda view: (MappingProxyType, (dict(view),)),
+        MappingProxyType: lambda view: (_read_only, (dict(view),)),
     }
 
 
