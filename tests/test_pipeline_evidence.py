@@ -90,6 +90,14 @@ def test_a_denied_finding_points_to_where_was_looked() -> None:
     assert (lobe.region, lobe.slices) == ("left_lower_lobe", (5, 24))
 
 
+def test_what_may_lie_on_either_side_was_looked_for_on_both() -> None:
+    assert evidence.looked_in("pleural_effusion") == ("right_pleura", "left_pleura")
+    assert evidence.looked_in("bone_lesion") == ("spine", "ribs")
+    assert evidence.looked_in("lung_nodule") == ("lungs",)
+    assert evidence.looked_in("medical_material") == ("thorax",)
+    assert evidence.looked_in("airway_stenosis") == ("trachea",)
+
+
 def test_a_region_without_a_mask_is_answered_by_the_nearest_around_it() -> None:
     _, segmentation = fakes.study()
     found = Extents(segmentation, placed()).of_region("aorta")

@@ -151,8 +151,8 @@ class Extents:
         self._known: dict[str, Evidence | None] = {}
 
     def of_finding(self, finding: Finding) -> tuple[Evidence, ...]:
-        """The regions a finding was looked for in: those it names, else the smallest that holds all it may lie in."""
-        regions = finding.regions or (_smallest_around(ontology.findings()[finding.kind].regions),)
+        """The regions a finding was looked for in: those it names, else where its kind may lie."""
+        regions = finding.regions or looked_in(finding.kind)
         found = (self.of_region(region) for region in regions)
         return tuple(dict.fromkeys(item for item in found if item is not None))
 
@@ -185,12 +185,18 @@ class Extents:
         )
 
 
-def _smallest_around(regions: Sequence[str]) -> str:
-    """The smallest region of the tree that holds all of these."""
-    for candidate in ontology.ancestors(regions[0]):
-        if all(candidate in ontology.ancestors(other) for other in regions):
-            return candidate
-    return regions[0]
+def looked_in(kind: str) -> tuple[str, ...]:
+    """Where a finding of this kind is looked for: the smallest region that holds all it may lie in; where that would be
+    the whole thorax (both pleurae, spine and ribs), these regions themselves."""
+    regions = ontology.findings()[kind].regions
+    around = next(
+        candidate
+        for candidate in ontology.ancestors(regions[0])
+        if all(candidate in ontology.ancestors(other) for other in regions)
+    )
+    if around in regions or ontology.regions()[around].parent is not None:
+        return (around,)
+    return tuple(r for r in regions if not any(other in ontology.ancestors(r)[1:] for other in regions))
 
 
 def _inside(region: str | None, placed: Placed) -> np.ndarray | None:
