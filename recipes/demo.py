@@ -65,7 +65,7 @@ def config() -> CourseConfig:
                     "text", 320, READING, ("language.*",), data="text", lr=2e-3, batch_size=24, warmup=40, muon=SAYING
                 ),
                 Stage(
-                    "detect", 3200, DETECTION, ("vision.*", "scene.*"), lr=1.5e-3, batch_size=4, warmup=100, muon=SEEING
+                    "detect", 2400, DETECTION, ("vision.*", "scene.*"), lr=1.5e-3, batch_size=4, warmup=100, muon=SEEING
                 ),
                 Stage("write", 120, READING, ("language.*",), lr=5e-4, batch_size=12, warmup=20, muon=SAYING),
             ),
