@@ -4,8 +4,8 @@
     python benchmarks/evaluation.py --scale --pairs 100000 [--processes 2]
 
 The first pairs every report with another one, scores them with ctscribe, with the COCO caption evaluation
-(pycocoevalcap) and with RadEval, and prints seconds, speed-up and the largest difference. Reports come from a CSV with a
-column `report_text`; without one they are rendered from random findings. With Java it also prints how many texts the
+(pycocoevalcap) and with RadEval, and prints seconds, speed-up and the largest difference. Reports come from a CSV with
+a column `report_text`; without one they are rendered from random findings. With Java it also prints how many texts the
 tokeniser splits exactly as Stanford's. What is not installed is said and left out.
 
 The second writes N synthetic pairs to files and runs what `ctscribe evaluate` runs on them: reading, parsing, the
@@ -218,7 +218,8 @@ def scale(count: int, processes: int, reports: Path | None) -> None:
         files = sum(path.stat().st_size for path in (Path(name) / "out").iterdir())
     used = sum(after[:4]) - sum(before[:4])
     print(f"{count} pairs, {size:.0f} bytes a report, {processes} processes, {len(card.results)} measures")
-    print(f"wall {wall:.1f} s, processor {used:.1f} s, memory {memory.peak / 2**20:.0f} MiB, output {files / 2**20:.0f} MiB")
+    print(f"wall {wall:.1f} s, processor {used:.1f} s, memory {memory.peak / 2**20:.0f} MiB")
+    print(f"output {files / 2**20:.0f} MiB")
     print(f"processor milliseconds a pair: {1000 * used / count:.2f}")
     if count < TARGET:
         print(f"at this rate {TARGET} pairs take {used * TARGET / count:.0f} processor seconds,")

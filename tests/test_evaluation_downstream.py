@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
@@ -209,7 +211,7 @@ def test_calibration_equals_the_brier_score_and_a_direct_ece():
     assert values["brier"] == pytest.approx(brier_score_loss(y, p))
     edges = np.linspace(0, 1, BINS + 1)
     gaps = 0.0
-    for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(edges)):
         inside = (p > low) & (p <= high) if i else (p <= high)
         gaps += abs(y[inside].sum() - p[inside].sum())
     assert values["ece"] == pytest.approx(gaps / len(p))

@@ -162,21 +162,16 @@ def _compare(
 
 
 def _metric(words: str) -> Scorer:
-    """The metric called by ``NAME`` or ``NAME=PATH``.
+    """The metric called by ``NAME``, ``NAME=PATH`` or ``NAME=PATH,option=value``.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or it has no such option.
+        DependencyMissing: a package it needs is not installed.
+        CheckpointError: a file it needs is not there.
     """
-    try:
-        from ctscribe.evaluation import adapters
-    except ImportError as error:
-        raise UsageError(f"--metric {words}", expected="a build that has adapters", got="none") from error
-    name, _, where = words.partition("=")
-    known = tuple(adapters.available())
-    if name not in known:
-        raise UsageError(f"--metric {name}", expected=" | ".join(known), got=name or "no name")
-    scorer: Scorer = adapters.build(name, Path(where) if where else None)
-    return scorer
+    from ctscribe.evaluation.adapters import from_text
+
+    return from_text(words)
 
 
 def _processes(path: Path | None) -> int:

@@ -24,7 +24,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -323,19 +323,13 @@ def _read_only(table: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(table)
 
 
-class _Pickler(pickle.Pickler):
-    """Knows read-only mappings, which the vocabularies are."""
-
-    dispatch_table: ClassVar[dict[type, Any]] = {
-        **dispatch_table,
-        MappingProxyType: lambda view: (_read_only, (dict(view),)),
-    }
-
-
 def _sendable(scorers: Sequence[Scorer]) -> bytes:
     content = io.BytesIO()
     try:
-        _Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump(list(scorers))
+        pickler = pickle.Pickler(content, protocol=pickle.HIGHEST_PROTOCOL)
+        # Vocabularies are read-only mappings, which pickle does not know.
+        pickler.dispatch_table = {**dispatch_table, MappingProxyType: lambda view: (_read_only, (dict(view),))}
+        pickler.dump(list(scorers))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
             "a scorer cannot be sent to another process",
