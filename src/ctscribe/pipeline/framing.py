@@ -79,8 +79,10 @@ def note(code: str, *, value: object = "", kinds: tuple[str, ...] = (), text: st
 
 
 def scan_notes(ingest: IngestReport, segmentation: Segmentation, chest_notes: tuple[Any, ...]) -> list[QualityNote]:
-    """Notes of the reader, the segmentation and the body-part check; its plain facts stay in JSON."""
-    notes = [QualityNote(n.code, _both(n.code, n.message), n.severity) for n in ingest.warnings]
+    """Notes of the reader, the segmentation and the body-part check; what is in order stays in the reader's account."""
+    known = phrases()["reader_notes"]
+    told = [n for n in ingest.notes if n.severity == "warning" or n.code in known]
+    notes = [QualityNote(n.code, _both(n.code, n.message), n.severity) for n in told]
     notes += [QualityNote("segmentation", _both("segmentation", text), "info") for text in segmentation.notes]
     for item in chest_notes:
         code, text = getattr(item, "code", "chest_check"), getattr(item, "message", str(item))
