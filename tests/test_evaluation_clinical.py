@@ -6,18 +6,30 @@ import numpy as np
 import pytest
 
 from ctscribe import ontology
+from ctscribe.evaluation.contradiction import Consistency, contradictions
 from ctscribe.evaluation.crg import Crg, crg_score
+from ctscribe.evaluation.entities import Entities, attributes, locations, negations
 from ctscribe.evaluation.faithfulness import Faithfulness, contradicted, hallucinated, omitted
 from ctscribe.evaluation.funnel import Funnel, lobes, matched, sides, size_agrees, stages_passed
 from ctscribe.evaluation.labels import Labels, present_matrix, vocabulary
 from ctscribe.evaluation.record import Pair, Record, closure, status_by_kind
+from ctscribe.evaluation.relations import Relations, items, triples
 from ctscribe.evaluation.scorer import Scorer, score_pair
 from ctscribe.report import Finding
 from ctscribe.report.parse import ct_rate_labels_of
 from ctscribe.report.render import render_text
 from ctscribe.report.sampler import sample_findings
 
-CLINICAL = (Labels("ct_rate"), Labels("ontology"), Crg(), Faithfulness(), Funnel())
+CLINICAL = (
+    Labels("ct_rate"),
+    Labels("ontology"),
+    Crg(),
+    Faithfulness(),
+    Funnel(),
+    Entities(),
+    Relations(),
+    Consistency(),
+)
 
 
 def record(*findings: Finding, study: str = "s") -> Record:
@@ -282,12 +294,172 @@ def test_funnel_totals_worked_by_hand():
     assert stages == {"presence": (5, 3), "laterality": (2, 2), "lobe": (2, 1), "size": (1, 1)}
 
 
+# ---------------------------------------------------------------------------- entities
+
+GROUND_GLASS = (("density", "ground_glass"),)
+
+
+def test_entities_worked_by_hand():
+    reference = record(
+        Finding("lung_nodule", regions=("right_upper_lobe",), attributes=GROUND_GLASS),
+        Finding("pleural_effusion", "uncertain", regions=("left_pleura",)),
+        Finding("pneumothorax", "absent", regions=("left_pleura",)),
+        Finding("cardiomegaly", "absent"),
+    )
+    candidate = record(
+        Finding("lung_nodule", regions=("right_upper_lobe", "left_lower_lobe"), attributes=(("margin", "smooth"),)),
+        Finding("cardiomegaly"),
+        Finding("pneumothorax", "absent"),
+    )
+    assert locations(reference) == {"right_upper_lobe", "left_pleura"}
+    assert locations(candidate) == {"right_upper_lobe", "left_lower_lobe"}  # nobody wrote "heart"
+    assert attributes(candidate) == {("margin", "smooth")}
+    assert negations(reference) == {"pneumothorax", "cardiomegaly"}
+    value = total(Entities(), [Pair(candidate, reference)])
+    rates = {"finding": (1, 2, 2), "location": (1, 2, 2), "attribute": (0, 1, 1), "negation": (1, 1, 2)}
+    for entity, (shared, offered, wanted) in rates.items():
+        assert value[f"{entity}_precision"] == shared / offered
+        assert value[f"{entity}_recall"] == shared / wanted
+        assert value[f"{entity}_f1"] == pytest.approx(2 * shared / (offered + wanted))
+    why = score_pair(Entities(), Pair(candidate, reference)).explanation
+    assert why["attribute"] == {"invented": ["margin=smooth"], "missed": ["density=ground_glass"]}
+
+
+def test_a_kind_denied_here_and_reported_there_is_no_negation():
+    said = record(
+        Finding("pleural_effusion", "absent", regions=("left_pleura",)),
+        Finding("pleural_effusion", regions=("right_pleura",)),
+    )
+    assert negations(said) == set()
+
+
+# ---------------------------------------------------------------------------- relations
+
+
+def test_the_graph_of_a_report():
+    report = record(
+        Finding("lung_nodule", regions=("right_upper_lobe",), attributes=GROUND_GLASS),
+        Finding("pleural_effusion", "absent"),
+    )
+    partial, complete, relations = items(report)
+    assert relations == {
+        ("lung_nodule", "present", "located_at", "right_upper_lobe"),
+        ("lung_nodule", "present", "modified_by", "density=ground_glass"),
+    }
+    targets = {("located_at", "right_upper_lobe"), ("modified_by", "density=ground_glass")}
+    assert partial == targets | {("lung_nodule", "present", "points"), ("pleural_effusion", "absent", "")}
+    assert complete == targets | relations | {("pleural_effusion", "absent")}
+
+
+def test_relations_worked_by_hand():
+    reference = record(Finding("lung_nodule", regions=("right_upper_lobe",), attributes=GROUND_GLASS))
+    candidate = record(Finding("lung_nodule", regions=("left_upper_lobe",), attributes=GROUND_GLASS))
+    value = total(Relations(), [Pair(candidate, reference)])
+    # partial: finding and attribute of {finding, region, attribute}; complete: attribute and its relation of 4 items.
+    assert (value["partial_f1"], value["complete_f1"]) == (pytest.approx(4 / 6), pytest.approx(4 / 8))
+    assert [value[f"located_at_{rate}"] for rate in ("precision", "recall", "f1")] == [0.0, 0.0, 0.0]
+    assert value["modified_by_f1"] == 1.0
+    why = score_pair(Relations(), Pair(candidate, reference)).explanation
+    assert why["missed"] == ["lung_nodule (present) located_at right_upper_lobe"]
+
+
+def test_swapped_places_keep_entities_and_lose_relations():
+    nodule, opacity = (Finding(kind, regions=("left_upper_lobe",)) for kind in ("lung_nodule", "consolidation"))
+    moved = [Finding(f.kind, regions=("right_lower_lobe",)) for f in (nodule, opacity)]
+    reference, candidate = record(nodule, moved[1]), record(moved[0], opacity)
+    assert total(Entities(), [Pair(candidate, reference)])["location_f1"] == 1.0
+    assert total(Relations(), [Pair(candidate, reference)])["located_at_f1"] == 0.0
+
+
+def test_a_status_is_part_of_its_relation_and_empty_reports_are_left_out():
+    said, denied = (record(Finding("pleural_effusion", s, regions=("left_pleura",))) for s in ("present", "absent"))
+    assert total(Relations(), [Pair(said, denied)])["located_at_f1"] == 0.0
+    assert triples(record(Finding("cardiomegaly"))) == set()  # the heart is understood, not said
+    empty = Pair(record(), record())
+    assert score_pair(Relations(), empty).values["complete_f1"] is None
+    assert total(Relations(), [empty, Pair(said, said)])["complete_f1"] == 1.0
+    assert score_pair(Relations(), Pair(record(), said)).values["complete_f1"] == 0.0
+
+
+# ---------------------------------------------------------------------------- contradictions
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("No pleural effusion. There is a small pleural effusion on the left.", [("presence", "pleural_effusion")]),
+        (
+            "There is a right pleural effusion. No effusion in the right pleural space.",
+            [("presence", "pleural_effusion")],
+        ),
+        ("No pulmonary nodule. A 6 mm nodule in the right upper lobe.", [("presence", "lung_nodule")]),
+        ("FINDINGS: The heart is normal in size.\nIMPRESSION: Cardiomegaly.", [("presence", "cardiomegaly")]),
+        (
+            "FINDINGS: Pleural effusion on the right.\nIMPRESSION: Left pleural effusion.",
+            [("side", "pleural_effusion")],
+        ),
+        (
+            "FINDINGS: A 6 mm nodule in the right upper lobe.\nIMPRESSION: 9 mm nodule in the right upper lobe.",
+            [("size", "lung_nodule")],
+        ),
+        # ... and what is none
+        ("No pleural effusion on the left. Small pleural effusion on the right.", []),
+        ("A 6 mm nodule in the right upper lobe. No other nodule.", []),
+        ("A 6 mm nodule in the right upper lobe. No nodule in the left lung.", []),
+        ("Possible pneumothorax. No pneumothorax on the left.", []),
+        ("The pleural effusion of the previous CT has resolved. No pleural effusion.", []),
+        ("Nodule in the right lung, 6 mm. Nodule in the left lung, 9 mm.", []),
+        ("FINDINGS: A 6 mm nodule in the right upper lobe.\nIMPRESSION: 7 mm nodule in the right upper lobe.", []),
+        ("FINDINGS: Pleural effusion on both sides.\nIMPRESSION: Left pleural effusion.", []),
+        ("Both lungs are clear. No pleural effusion. The heart is normal in size.", []),
+    ],
+)
+def test_what_contradicts_itself_and_what_does_not(text, found):
+    assert [(c.rule, c.kind) for c in contradictions(text, "en")] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("双侧胸腔未见积液。左侧胸腔少量积液。", [("presence", "pleural_effusion")]),
+        ("影像所见:右侧胸腔积液。\n诊断意见:左侧胸腔积液。", [("side", "pleural_effusion")]),
+        ("左侧胸腔少量积液。右侧胸腔未见积液。", []),
+        ("右肺上叶结节。其余肺野未见结节。", []),
+    ],
+)
+def test_contradictions_in_chinese(text, found):
+    assert [(c.rule, c.kind) for c in contradictions(text, "zh")] == found
+
+
+def test_contradictions_are_shown_with_both_sentences_and_counted_beside_the_references():
+    torn = Record("s", "No pleural effusion. There is a small pleural effusion on the left.")
+    sound = Record("s", "There is a small pleural effusion on the left.")
+    score = score_pair(Consistency(), Pair(torn, sound))
+    assert score.values == {"contradicting": 1.0, "contradictions": 1.0}
+    (shown,) = score.explanation["contradictions"]
+    assert (shown["first"], shown["second"].split()[-1]) == ("no pleural effusion", "left")
+    assert score_pair(Consistency(), Pair(sound, torn)).explanation == {}
+    rows = Consistency().table(Consistency().tally([Pair(torn, sound), Pair(sound, torn)]).sum(axis=0))
+    assert [(row["reports_of"], row["contradicting"], row["presence"]) for row in rows] == [
+        ("candidates", 1, 1),
+        ("references", 1, 1),
+    ]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("seed", range(15))
+def test_written_reports_do_not_contradict_themselves(seed, language):
+    findings = sample_findings(np.random.default_rng(seed), mean_present=4.0)
+    assert contradictions(render_text(findings, language, seed=seed), language) == ()
+
+
 # ---------------------------------------------------------------------------- laws
 
 
 @pytest.mark.parametrize("scorer", CLINICAL, ids=lambda s: s.name)
 def test_a_perfect_system_has_the_best_value_of_every_measure(scorer):
-    references = [*random_records(np.random.default_rng(0), 12, 0.2), record(NODULE, study="n")]
+    said = record(NODULE, Finding("lung_nodule", attributes=GROUND_GLASS), Finding("pneumothorax", "absent"), study="n")
+    references = [*random_records(np.random.default_rng(0), 12, 0.2), said]
     value = total(scorer, pairs_of(references, references))
     for measure in scorer.measures:
         assert value[measure.name] == pytest.approx(measure.high)

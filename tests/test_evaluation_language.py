@@ -170,7 +170,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "metric_references.json"
 
 
 def golden_pairs(language: str) -> list[Pair]:
-    """The corpus on which `benchmarks/metric_references.py` ran the other programs."""
+    """The corpus on which `benchmarks/references/metric_references.py` ran the other programs."""
     texts = enumerate(report_like.texts(language))
     return [Pair(Record(str(i), ours, language), Record(str(i), theirs, language)) for i, (ours, theirs) in texts]  # type: ignore[arg-type]
 

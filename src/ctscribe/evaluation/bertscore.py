@@ -87,16 +87,20 @@ class BertScore(Scorer):
     def fitted(self, references: Sequence[Record]) -> BertScore:
         """With the document frequencies of these references, when idf is asked for."""
         if self.idf:
-            seen = Counter(piece for record in references for piece in set(self._pieces(record.text)))
             n = len(references)
+            parts = (references[start : start + 1000] for start in range(0, n, 1000))
+            seen = Counter(piece for part in parts for record in part for piece in set(self._pieces(record.text)[0]))
             self.weights = {piece: float(np.log((n + 1) / (count + 1))) for piece, count in seen.items()}
             self.unseen = float(np.log(n + 1))
         return self
 
-    def _pieces(self, text: str) -> list[int]:
-        """Word pieces with the model's markers, cut to what the model reads."""
+    def _pieces(self, text: str) -> tuple[list[int], bool]:
+        """Word pieces with the model's markers, and whether they were cut to what the model reads."""
         _, tokenizer = _loaded(self.model, self.device)
-        return list(tokenizer.encode(text.strip(), truncation=True, max_length=self.longest))
+        whole = tokenizer.encode(text.strip(), truncation=True, max_length=self.longest + 1)
+        if len(whole) <= self.longest:
+            return list(whole), False
+        return list(tokenizer.encode(text.strip(), truncation=True, max_length=self.longest)), True
 
     def tally(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Columns: precision, recall, F1, one, texts cut.
@@ -130,7 +134,7 @@ class BertScore(Scorer):
         import torch
 
         network, tokenizer = _loaded(self.model, self.device)
-        pieces = [self._pieces(text) for text in texts]
+        pieces, cut = zip(*(self._pieces(text) for text in texts), strict=True)
         order = sorted(range(len(texts)), key=lambda i: len(pieces[i]))
         padding = tokenizer.pad_token_id or 0
         for start in range(0, len(order), BATCH):
@@ -146,8 +150,7 @@ class BertScore(Scorer):
             for row, i in enumerate(batch):
                 weight = torch.tensor([self._weight(piece) for piece in pieces[i]])
                 total = weight.sum()
-                cut = len(pieces[i]) >= self.longest
-                yield i, (states[row, : len(pieces[i])], weight / total if total > 0 else weight, cut)
+                yield i, (states[row, : len(pieces[i])], weight / total if total > 0 else weight, cut[i])
 
     def _weight(self, piece: int) -> float:
         if piece in self.markers:

@@ -130,9 +130,8 @@ class Meteor(Scorer):
         UnreadableInput: the folder holds no WordNet.
     """
 
-    name = "meteor"
-
     def __init__(self, wordnet: Path | None = None) -> None:
+        self.name = "meteor" if wordnet is None else "meteor_wordnet"
         self.folder = wordnet  # not the words themselves: a scorer travels to other processes
         if wordnet is not None:
             read_wordnet(wordnet)

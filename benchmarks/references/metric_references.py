@@ -1,10 +1,10 @@
 """What other programs compute on the tests' own corpus: written once, compared with on every test run.
 
-    python benchmarks/metric_references.py --nltk-data FOLDER [--out tests/golden/metric_references.json]
+    python benchmarks/references/metric_references.py --nltk-data FOLDER [--out tests/golden/metric_references.json]
 
-Needs pycocoevalcap (with Java), nltk and rouge-score, which are no dependencies of this project: pip install them
-beside it. The corpus is `tests/report_like.py`. Every number comes from those programs; only the texts, the
-tokens handed to them and the stemmer handed to NLTK are ours.
+Needs pycocoevalcap (with Java), nltk, rouge-score and bert-score, which are no dependencies of this project: pip
+install them beside it. The corpus is `tests/report_like.py`. Every number comes from those programs; only the texts,
+the tokens handed to them and the stemmer handed to NLTK are ours.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 from ctscribe.evaluation.meteor import stem
 from ctscribe.evaluation.tokens import chinese_tokens, english_tokens
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -47,7 +48,11 @@ def installed(module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{module} is not installed: pip install pycocoevalcap nltk rouge-score") from error
+        raise SystemExit(f"{module} is not installed: pip install pycocoevalcap nltk rouge-score bert-score") from error
+
+
+# Pairs scored with the tiny BERT.
+BERT_PAIRS = 12
 
 
 class Stems:
@@ -117,6 +122,20 @@ def synonyms_of_nltk(folder: Path) -> dict[str, list[str]]:
     }
 
 
+def bert_score(texts: list[tuple[str, str]]) -> dict[str, list[list[float]]]:
+    """Precision, recall and F1 of the authors' program at the second layer of the tests' tiny BERT."""
+    with tempfile.TemporaryDirectory() as folder:
+        import_module("tiny_bert").save(Path(folder))
+        ours, theirs = ([pair[side] for pair in texts] for side in (0, 1))
+        found = {
+            name: installed("bert_score").score(
+                ours, theirs, model_type=folder, num_layers=2, idf=idf, device="cpu", nthreads=0
+            )
+            for name, idf in (("plain", False), ("idf", True))
+        }
+    return {name: [column.tolist() for column in columns] for name, columns in found.items()}
+
+
 def meteor_of_the_jar(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """Statistics and scores of METEOR 1.5, run as pycocoevalcap runs it."""
     folder = Path(installed("pycocoevalcap.meteor.meteor").__file__).parent
@@ -149,7 +168,7 @@ def main() -> None:
     english, chinese = tokenised("en"), tokenised("zh")
     scorer = installed("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
     golden = {
-        "made_by": {name: version(name) for name in ("pycocoevalcap", "nltk", "rouge-score")},
+        "made_by": {name: version(name) for name in ("pycocoevalcap", "nltk", "rouge-score", "bert-score")},
         "ptb": penn_treebank(corpus.ENGLISH),
         "en": {
             **caption_metrics(english),
@@ -158,6 +177,7 @@ def main() -> None:
         },
         "zh": {**caption_metrics(chinese), "meteor_exact_stem": meteor_of_nltk(chinese, "zh")},
         "rouge_score_of_identical_chinese": max(scorer.score(t, t)["rougeL"].fmeasure for t in corpus.CHINESE[2:4]),
+        "bert_score": bert_score(corpus.texts("en")[:BERT_PAIRS]),
         "synonyms": synonyms_of_nltk(options.nltk_data),
     }
     options.out.write_text(json.dumps(golden, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
