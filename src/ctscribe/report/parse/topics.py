@@ -58,6 +58,8 @@ def _unheaded(sentence: str, language: Language) -> tuple[tuple[str, ...], str]:
     words = lexicon(language)
     named: list[str] = []
     shouted, sentence = sentence.upper() == sentence, sentence.lower()
+    if not shouted and ":" not in sentence:
+        return (), sentence
     while (heading := words.cues["headings"].match(sentence)) and (shouted or ":" in heading.group()):
         named = topics_of(heading.group(), words) or ["other"]
         sentence = sentence[heading.end() :]
