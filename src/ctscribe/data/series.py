@@ -236,12 +236,16 @@ def _separate(frames: list[Frame], fingerprint: Fingerprint, log: IngestLog) -> 
             groups.setdefault(key(frame), []).append(frame)
         parts = [measure(group) for group in groups.values()]
         if 1 < len(parts) <= 8 and any(_complete(part, stack, 0.9) for part in parts):
-            log.note("stacks_by_tag", "warning", f"two scans lay in one series; they were told apart by {name}")
+            log.note(
+                "stacks_by_tag", "warning", f"{len(parts)} scans lay in one series; they were told apart by {name}"
+            )
             return parts
     parts = [measure(group) for group in _by_repetition(rest)] if stack.extra else []
     if len(parts) > 1 and all(_complete(part, stack, 0.8) for part in parts):
         log.note(
-            "stacks_by_number", "warning", "two scans lay in one series; only their instance numbers tell them apart"
+            "stacks_by_number",
+            "warning",
+            f"{len(parts)} scans lay in one series; only their instance numbers tell them apart",
         )
         return parts
     return [stack]

@@ -290,7 +290,9 @@ def _disagreements(read: dict[Language, list[ReadSentence]], detections: Sequenc
     found = {language: disagreements(sentences, detections) for language, sentences in read.items()}
     notes = []
     for code in DISAGREEMENTS:
-        kinds = {language: tuple(kind for c, kind in pairs if c == code) for language, pairs in found.items()}
+        kinds: dict[str, tuple[str, ...]] = {
+            language: tuple(kind for c, kind in pairs if c == code) for language, pairs in found.items()
+        }
         if len(set(kinds.values())) == 1:
             kinds = {"any": next(iter(kinds.values()))}
         notes += [framing.note(code, kinds=listed, text=text) for text, listed in kinds.items() if listed]
