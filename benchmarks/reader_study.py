@@ -3,9 +3,9 @@
     python benchmarks/reader_study.py [--studies N]
 
 A study has R readers, C cases and two systems; scores are a normal quality (system, case, case within system, reader,
-reader within system, chance) rounded to 1..5. The truth is the mean of very many such scores. Printed for each size: how
-often the 95 % intervals of a system's mean, of the difference and of Krippendorff's ordinal alpha hold the truth, and how
-often the permutation test and the analysis of variance call equal systems different (5 % is right).
+reader within system, chance) rounded to 1..5. The truth is the mean of very many such scores. Printed for each size:
+how often the 95 % intervals of a system's mean, of the difference and of Krippendorff's ordinal alpha hold the truth,
+and how often the permutation test and the analysis of variance call equal systems different (5 % is right).
 """
 
 from __future__ import annotations

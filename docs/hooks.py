@@ -55,8 +55,10 @@ def generated(name: str) -> str:
     parts: dict[str, Callable[[], str]] = {
         "commands": commands,
         "configurations": configurations,
+        "error_kinds": error_kinds,
         "errors": errors,
         "findings": findings,
+        "questions": questions,
         "regions": regions,
         "report": report,
     }
