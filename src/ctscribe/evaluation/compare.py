@@ -20,7 +20,7 @@ from ctscribe.evaluation.permutation import Difference, differences
 from ctscribe.evaluation.reading import listed
 from ctscribe.evaluation.run import LEVEL, Evaluation, Settings, evaluated, evaluated_into
 from ctscribe.evaluation.scorecard import Scorecard, aligned, shown
-from ctscribe.evaluation.scorer import defined
+from ctscribe.evaluation.scorer import Measure, defined
 
 # Swaps of the permutation test: enough that a hundred measures can still be corrected for; fewer for very many
 # patients, where they take long and where small differences are found anyway.
@@ -38,7 +38,8 @@ class Comparison:
         second: name of the second.
         rows: one per measure: ``measure``, ``says``, ``smaller_is_better``, ``first``, ``second``, ``difference``
             (first minus second) with ``low`` and ``high``, ``p``, ``p_holm``, ``p_bh``, ``better`` (a name, or None
-            where Holm's p is not below 0.05), and ``gain``, ``gain_low``, ``gain_high`` (signed: larger is better).
+            where Holm's p is not below 0.05), ``gain``, ``gain_low``, ``gain_high`` (signed: larger is better), and
+            ``span`` (length of the measure's range, 1 where it has none).
         reports: number of pairs of each.
         patients: number of patients, None when they are not known.
         notes: what was assumed or left out.
@@ -126,7 +127,7 @@ def compare(first: Evaluation, second: Evaluation, *, swaps: int | None = None) 
         for measure in scorer.measures:
             own = [defined(float(value[measure.name])) for value in values]
             row = {"measure": f"{scorer.name}.{measure.name}", "says": measure.says}
-            rows.append({**row, **_row(own, found[measure.name], measure.smaller_is_better)})
+            rows.append({**row, **_row(own, found[measure.name], measure)})
     names = _names(first.card, second.card)
     _correct(rows, names)
     left_out = sorted({s.name for s in (*first.scorers, *second.scorers)} - {s.name for s in scorers})
@@ -173,7 +174,7 @@ def run_compare(
 
 def signed(value: float | None) -> str:
     """Three decimals with sign, a dash where undefined."""
-    return "-" if value is None else f"{value:+.3f}"
+    return "-" if value is None else f"{value + 0.0:+.3f}".replace("-0.000", "+0.000")
 
 
 def shown_p(value: float | None) -> str:
@@ -192,11 +193,13 @@ def _names(first: Scorecard, second: Scorecard) -> tuple[str, str]:
     )
 
 
-def _row(own: Sequence[float | None], found: Difference, smaller_is_better: bool) -> dict[str, Any]:
+def _row(own: Sequence[float | None], found: Difference, measure: Measure) -> dict[str, Any]:
     ends = [found.value, found.low, found.high]
-    gain = ends if not smaller_is_better else [None if x is None else -x for x in (ends[0], ends[2], ends[1])]
+    bounded = measure.low is not None and measure.high is not None
+    gain = ends if not measure.smaller_is_better else [None if x is None else -x for x in (ends[0], ends[2], ends[1])]
     return {
-        "smaller_is_better": smaller_is_better,
+        "smaller_is_better": measure.smaller_is_better,
+        "span": abs(measure.high - measure.low) if bounded else 1.0,  # type: ignore[operator]
         "first": own[0],
         "second": own[1],
         "difference": found.value,

@@ -51,7 +51,7 @@ def label_bars(rows: Sequence[Row]) -> Markup:
         y = 8 + i * step
         parts.append(_text(left - 8, y + 12, f"{row['label']} ({row['support']})", "end"))
         parts.append(_rect(left, y + 2, width, 12, "track"))
-        parts.append(_rect(left, y + 2, width * row["f1"], 12, "bar", f"{row['label']}: F1 {row['f1']:.3f}"))
+        parts.append(_rect(left, y + 2, width * row["f1"], 12, "full", f"{row['label']}: F1 {row['f1']:.3f}"))
         parts.append(_text(left + width + 8, y + 12, f"{row['f1']:.3f}"))
     return _svg(left + width + 60, 16 + step * len(known), "F1 of each label", parts)
 
@@ -70,7 +70,7 @@ def funnel(rows: Sequence[Row]) -> Markup:
         asked, passed = half * row["asked"] / most, half * row["passed"] / most
         said = f"{row['passed']} of {row['asked']}" + ("" if row["rate"] is None else f", {row['rate']:.0%}")
         parts.append(_rect(centre - asked, y, 2 * asked, 30, "track", f"{row['stage']}: asked of {row['asked']}"))
-        parts.append(_rect(centre - passed, y, 2 * passed, 30, "bar", f"{row['stage']}: {said}"))
+        parts.append(_rect(centre - passed, y, 2 * passed, 30, "full", f"{row['stage']}: {said}"))
         parts.append(_text(centre - half - 12, y + 20, row["stage"], "end"))
         parts.append(_text(centre + half + 12, y + 20, said))
     return _svg(760, 20 + step * len(rows), "Funnel: presence, side, lobe, size", parts)
@@ -124,17 +124,18 @@ def froc_curve(points: Sequence[tuple[float, float]]) -> Markup:
 
 
 def forest(rows: Sequence[Row], first: str, second: str) -> Markup:
-    """Differences with their intervals, each on the scale of its measure; to the right means the first is better.
+    """Differences with their intervals, as shares of each measure's range; to the right means the first is better.
 
     Args:
-        rows: ``measure``, ``gain``, ``gain_low``, ``gain_high`` (signed so that larger is better) and ``p_holm``.
+        rows: ``measure``, ``gain``, ``gain_low``, ``gain_high`` (signed so that larger is better), ``span`` (length of
+            the measure's range) and ``p_holm``.
         first: name of the first system.
         second: name of the second.
     """
     known = [row for row in rows if row["gain"] is not None]
-    reach = max(
-        (abs(v) for r in known for v in (r["gain"], r["gain_low"], r["gain_high"]) if v is not None), default=0.0
-    )
+    ends = [(row["gain"], row["gain_low"], row["gain_high"]) for row in known]
+    shares = [[None if v is None else v / row["span"] for v in own] for own, row in zip(ends, known, strict=True)]
+    reach = max((abs(v) for own in shares for v in own if v is not None), default=0.0)
     centre, half, step = 450.0, 180.0, 20.0
     scale = half / (reach or 1.0)
     bottom = 30 + step * len(known)
@@ -143,15 +144,14 @@ def forest(rows: Sequence[Row], first: str, second: str) -> Markup:
         _text(centre + half, 14, f"{first} better", "end", "soft"),
         _line(centre, 20, centre, bottom),
     ]
-    for i, row in enumerate(known):
+    for i, (row, (gain, low, high)) in enumerate(zip(known, shares, strict=True)):
         y = 32 + i * step
         sure = "sure" if row["p_holm"] is not None and row["p_holm"] < 0.05 else "unsure"
         parts.append(_text(centre - half - 14, y + 4, row["measure"], "end"))
-        if row["gain_low"] is not None and row["gain_high"] is not None:
-            parts.append(_line(centre + scale * row["gain_low"], y, centre + scale * row["gain_high"], y, sure))
-        x = centre + scale * row["gain"]
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{sure}"/>')
-        parts.append(_text(centre + half + 14, y + 4, f"{row['gain']:+.3f}"))
+        if low is not None and high is not None:
+            parts.append(_line(centre + scale * low, y, centre + scale * high, y, sure))
+        parts.append(f'<circle cx="{centre + scale * (gain or 0.0):.1f}" cy="{y:.1f}" r="4" class="{sure}"/>')
+        parts.append(_text(centre + half + 14, y + 4, f"{row['gain']:+.3f}".replace("-0.000", "+0.000")))
     return _svg(centre + half + 80, bottom + 8, f"{first} against {second}", parts)
 
 
