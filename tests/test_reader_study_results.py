@@ -18,7 +18,7 @@ from ctscribe.evaluation.reader_study.questions import scales
 from ctscribe.evaluation.reader_study.writer import summary_files
 from readers import reading_set, reports, rows, save, scan_rows
 
-QUICK = Settings(resamples=200, permutations=500)
+QUICK = Settings(resamples=60, permutations=500)
 STRICT = {"reader-1": 0, "reader-2": -1, "reader-3": 1}
 
 

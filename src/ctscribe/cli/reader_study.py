@@ -273,12 +273,15 @@ def _print_power(found: dict[str, Any], wanted: float) -> None:
 
 
 def _print_summary(summary: Summary) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from ctscribe.evaluation.reader_study.writer import named, number, p_value, whole
 
     console = screen.console()
-    table = Table("outcome", *summary.systems, title=f"Reader study {summary.study}: means", title_justify="left")
+    table = Table(
+        "outcome", *map(escape, summary.systems), title=f"Reader study {summary.study}: means", title_justify="left"
+    )
     for outcome in dict.fromkeys(row["outcome"] for row in summary.means):
         rows = [summary.mean(outcome, system) for system in summary.systems]
         table.add_row(named(outcome), *(f"{number(row['value'])} ({whole(row)})" for row in rows))
@@ -288,7 +291,7 @@ def _print_summary(summary: Summary) -> None:
             "outcome", "systems", "difference", "interval", "p, Holm", title="Differences", title_justify="left"
         )
         for row in summary.differences:
-            pair = f"{row['first']} - {row['second']}"
+            pair = escape(f"{row['first']} - {row['second']}")
             table.add_row(named(row["outcome"]), pair, number(row["value"]), whole(row), p_value(row["p_holm"]))
         console.print(table)
     chosen = ("Cohen kappa, quadratic, mean of pairs", "Krippendorff alpha, ordinal", "ICC(2,1)", "Gwet AC1")
@@ -304,7 +307,7 @@ def _print_summary(summary: Summary) -> None:
             "first", "second", "kappa", "interval", title="Findings: model against radiologists", title_justify="left"
         )
         for row in kappas:
-            table.add_row(row["first"], row["second"], number(row["value"]), whole(row))
+            table.add_row(escape(row["first"]), escape(row["second"]), number(row["value"]), whole(row))
         console.print(table)
     for note in summary.notes:
         print(f"note: {note}")

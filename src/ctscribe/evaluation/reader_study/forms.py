@@ -37,10 +37,10 @@ def form(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\r\n")
     table.writeheader()
-    table.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    table.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode("utf-8-sig")
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
     """Text that a spreadsheet does not run: a leading = + - @ is set in quotation."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -16,6 +16,7 @@ from typing import Any
 
 from ctscribe.evaluation.reader_study import plots
 from ctscribe.evaluation.reader_study.answers import Answers
+from ctscribe.evaluation.reader_study.forms import harmless
 from ctscribe.evaluation.reader_study.key import Key
 from ctscribe.evaluation.reader_study.questions import error_columns, scales, words
 from ctscribe.evaluation.reader_study.summary import Row, Summary
@@ -57,7 +58,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["reader"], lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 
