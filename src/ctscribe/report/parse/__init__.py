@@ -2,7 +2,7 @@
 
 Made for two kinds of text: what `render_findings` writes, which reads back to exactly the findings it was written
 from, and what people write. No model is involved: names come from the ontology, cues and further patterns from
-``reading/*.yaml``.
+``reading/``.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
     Args:
         sentence: see `text.sentences`.
         language: of the sentence.
-        topic: what the heading above it speaks of, a key of ``topics`` in ``reading/<language>.yaml``, or "".
+        topic: what the heading above it speaks of, a key of ``topics`` in ``reading/<language>/headings.yaml``, or "".
     """
     words = lexicon(language)
     sentence = written_out(sentence) if language == "en" else sentence
