@@ -37,6 +37,12 @@ def test_a_row_is_read_whole(tmp_path):
     assert (record.findings, record.parsed) == ((expected,), False)
 
 
+@pytest.mark.parametrize("patient", ["", "  ", None, float("nan")])
+def test_an_empty_patient_is_no_patient(tmp_path, patient):
+    rows = [{**GOOD, "id": name, "patient": patient} for name in "ab"]
+    assert len({record.cluster for record in read_reports(write(tmp_path / "a.jsonl", *rows)).records}) == 2
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\r\n" + json.dumps({**GOOD, "id": "s2"}).encode())
@@ -63,6 +69,7 @@ def test_one_language_can_be_chosen_from_a_bilingual_file(tmp_path):
         ([GOOD, {"text": "No id."}], "missing_ids", "line 2"),
         ([{**GOOD, "id": ""}], "missing_ids", "line 1"),
         ([{**GOOD, "id": None}], "missing_ids", "line 1"),
+        ([{**GOOD, "id": float("nan")}], "missing_ids", "line 1"),
         ([GOOD, {**GOOD, "id": "s2"}, GOOD], "duplicate_ids", "'s1' in lines 1 and 3"),
         ([{**GOOD, "text": "  "}], "empty_texts", "line 1"),
         ([{"id": "s1", "language": "en"}], "empty_texts", "line 1"),

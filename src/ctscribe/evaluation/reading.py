@@ -148,7 +148,7 @@ def record_of(path: Path, row: Row, source: FindingsFrom, role: Role | None = No
     """
     where = f"{path}, line {row.line}"
     text = _text(path, row.line, row.data)
-    patient = None if row.data.get("patient") is None else str(row.data["patient"])
+    patient = _name(row.data.get("patient")) or None
     given = row.data.get("findings") if source == "given" else None
     if given is None:
         findings = findings_of(text, row.language)
@@ -187,8 +187,14 @@ def parsing_note(name: str, parsed: int, total: int) -> str:
 
 def _id(row: Mapping[str, Any]) -> str:
     """The id as text, "" when there is none; a number is as good as its digits."""
-    value = row.get("id")
-    return "" if value is None or isinstance(value, (bool, dict, list)) else str(value).strip()
+    return _name(row.get("id"))
+
+
+def _name(value: Any) -> str:
+    """A name as text, "" for what is none: nothing, blanks, NaN, a list."""
+    if value is None or isinstance(value, (bool, dict, list)) or value != value:
+        return ""
+    return str(value).strip()
 
 
 def _text(path: Path, number: int, row: Mapping[str, Any]) -> str:

@@ -208,54 +208,31 @@ def evaluated(
     with ExitStack() as stack:
         folder, crew = stack.enter_context(workroom()), stack.enter_context(Crew(s.processes))
         shards, facts, notes = _read(predictions, references, s, crew, folder)
-        chosen = (*_wanted(s, facts), *s.extra)
-        if repeated := [x.name for i, x in enumerate(chosen) if x.name in [y.name for y in chosen[:i]]]:
-            raise UsageError(f"metric {repeated[0]!r}", expected="every metric once", got="the name twice")
+        fields, pool, chosen = fields_of(facts, s.by), _pool(s), _wanted(s, facts)  # whatever is wrong is said first
         fitted = [scorer.fitted(References(shards)) for scorer in chosen]
         details = lines is not None or len(shards) <= DETAILED
         scores = scored(fitted, shards, crew, folder, details=details, lines=lines)
         sample = _sample(shards, s.seed)
-        pool = _pool(s)
     rivals = _rivals(sample, pool, s.seed) if s.baselines else {}
-    if len(sample) < len(facts.ids) and s.baselines:
-        notes.append(
-            f"Baselines, the shuffled control and distances are computed on {len(sample)} of {len(facts.ids)} pairs."
-        )
-    found = all_estimates(fitted, scores.tallies, facts.clusters, resamples=s.resamples, level=LEVEL, seed=s.seed)
-    results: list[Result] = []
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for scorer in fitted:
-        results += _results(scorer, found[scorer.name], sample, rivals, s)
-        if rows := scorer.table(scores.tallies[scorer.name].sum(axis=0)):
-            tables[scorer.name] = rows
-        if isinstance(scorer, Labels):
-            notes += _support_notes(scorer.name, rows)
-    if s.scorers is None:
-        more, own = downstream.ranking(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
-        boxed, curves, said = downstream.boxes(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
-        results, tables, notes = [*results, *more, *boxed], {**tables, **own, **curves}, [*notes, *said]
-    fields = fields_of(facts, s.by)
+    results, tables, said = _measured(fitted, scores.tallies, facts, sample, rivals, s)
     strata = strata_rows(fitted, scores.tallies, facts, fields, resamples=s.resamples, level=LEVEL, seed=s.seed)
-    patients = len(set(facts.clusters)) if all(facts.known_patients) else None
-    if patients is None:
-        notes.append("Patients are not stated for every reference: intervals take each report as independent.")
     language = sample[0].reference.language
     card = Scorecard(
         system=system,
         language=language,
         reports=len(facts.ids),
-        patients=patients,
+        patients=len(set(facts.clusters)) if all(facts.known_patients) else None,
         tokens=CONVENTIONS[language],
         results=tuple(results),
         tables=tables,
         diversity=_diversities(sample, rivals, facts, s.seed),
         per_report=scores.per_report,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys((*notes, *said))),
         settings={"seed": s.seed, "resamples": s.resamples, "permutations": s.permutations, "level": LEVEL},
         software=_version(),
         strata=tuple(strata),
         worst=scores.worst,
-        curves={"froc": points} if (points := downstream.froc_points(facts)) and s.scorers is None else {},
+        curves={"froc": downstream.froc_points(facts)} if "froc" in tables else {},
     )
     return Evaluation(card, tuple(fitted), scores.tallies, facts)
 
@@ -323,11 +300,49 @@ def _sample(shards: Shards, seed: int) -> list[Pair]:
 # ------------------------------------------------------------------------------------------ scoring
 
 
-def _wanted(s: Settings, facts: Facts) -> Sequence[Scorer]:
-    if s.scorers is not None:
-        return s.scorers
+def _wanted(s: Settings, facts: Facts) -> tuple[Scorer, ...]:
+    """The scorers to run, each name once.
+
+    Raises:
+        UsageError: two have the same name.
+    """
     own = (*default_scorers(), *downstream.text_scorers(), *downstream.given_scorers(facts))
-    return tuple({scorer.name: scorer for scorer in own}.values())
+    chosen = (*(own if s.scorers is None else s.scorers), *s.extra)
+    names = [scorer.name for scorer in chosen]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"metric {repeated[0]!r}", expected="every metric once", got="the name twice")
+    return chosen
+
+
+def _measured(
+    fitted: Sequence[Scorer],
+    tallies: Mapping[str, np.ndarray],
+    facts: Facts,
+    sample: Sequence[Pair],
+    rivals: Mapping[str, Sequence[Pair]],
+    s: Settings,
+) -> tuple[list[Result], dict[str, list[dict[str, Any]]], list[str]]:
+    """Every measure beside its baselines, the tables behind them, and notes."""
+    found = all_estimates(fitted, tallies, facts.clusters, resamples=s.resamples, level=LEVEL, seed=s.seed)
+    results: list[Result] = []
+    tables: dict[str, list[dict[str, Any]]] = {}
+    notes: list[str] = []
+    for scorer in fitted:
+        results += _results(scorer, found[scorer.name], sample, rivals, s)
+        if rows := scorer.table(tallies[scorer.name].sum(axis=0)):
+            tables[scorer.name] = rows
+        if isinstance(scorer, Labels):
+            notes += _support_notes(scorer.name, rows)
+    if s.scorers is None:
+        ranked, own = downstream.ranking(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
+        boxed, rates, said = downstream.boxes(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
+        results, tables, notes = [*results, *ranked, *boxed], {**tables, **own, **rates}, [*notes, *said]
+    if len(sample) < len(facts.ids) and s.baselines:
+        here = f"{len(sample)} of {len(facts.ids)} pairs"
+        notes.append(f"Baselines, the shuffled control and distances are computed on {here}.")
+    if not all(facts.known_patients):
+        notes.append("Patients are not stated for every reference: intervals take each report as independent.")
+    return results, tables, notes
 
 
 def _rivals(pairs: Sequence[Pair], pool: Sequence[Record] | None, seed: int) -> dict[str, list[Pair]]:
