@@ -19,6 +19,7 @@ from ctscribe.data.limits import check_memory
 from ctscribe.data.notes import header_notes
 from ctscribe.data.stack import Placement, Stack, place
 from ctscribe.data.study import IngestLog, IngestPolicy, SourceMap, Technique, hashed
+from ctscribe.data.unusable import refuse_nothing_left, why_unusable
 from ctscribe.errors import UnreadableInput
 from ctscribe.tensors import Affine, Volume
 
@@ -78,7 +79,7 @@ def read_dicom(blobs: list[Blob], series: str | None, policy: IngestPolicy, log:
             return _finish(chosen, placement, hu, padded, policy, log)
         if len(broken) == len(chosen.frames):
             break
-        chosen = choice.without(chosen, broken, policy, _fingerprint)
+        chosen = choice.without(chosen, broken, policy)
         if chosen.refusal is not None:
             raise chosen.refusal
     raise UnreadableInput(
@@ -99,7 +100,7 @@ def usable_frames(blobs: list[Blob], log: IngestLog) -> list[Frame]:
         frames = read_frames(blob, log)
         reasons.update({r: n - before.get(r, 0) for n, r in log.dropped if n > before.get(r, 0)})
         for frame in frames:
-            reason = choice.why_unusable(frame)
+            reason = why_unusable(frame)
             if reason is None:
                 kept.append(frame)
             else:
@@ -128,7 +129,7 @@ def usable_frames(blobs: list[Blob], log: IngestLog) -> list[Frame]:
             "every image file is cut short", code="truncated", got=f"{reasons['truncated file']} truncated files",
             hint="copy or download the series again",
         )  # fmt: skip
-    raise choice.refuse_nothing_left(reasons)
+    raise refuse_nothing_left(reasons)
 
 
 # ------------------------------------------------------------------------------------------- pixels

@@ -1,10 +1,8 @@
-"""Which stack of slices to read: sort out what is no scan, split mixed series, score the rest and say why."""
+"""Which stack of slices to read: score them all, choose one and say why."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,31 +10,12 @@ import numpy as np
 from ctscribe.data.headers import Frame
 from ctscribe.data.kernels import kernel_class
 from ctscribe.data.limits import check_size
+from ctscribe.data.separate import Fingerprint, is_reformat, stacks_of
 from ctscribe.data.stack import Stack, measure, place
 from ctscribe.data.study import IngestLog, IngestPolicy, SeriesSummary, hashed
-from ctscribe.errors import GeometryRefused, InputRefused, WrongModality
-
-#: Fingerprint of a frame's Hounsfield units, None when it cannot be decoded.
-Fingerprint = Callable[[Frame], bytes | None]
+from ctscribe.errors import GeometryRefused, InputRefused
 
 MIN_PART = 3  # slices beyond the ends of the chosen stack that are worth a warning
-
-LOCALIZER_WORDS = ("LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM")
-PROJECTION_WORDS = (
-    "MIP",
-    "MINIP",
-    "MIN_IP",
-    "MAX_IP",
-    "PROJECTION IMAGE",
-    "VOLUME RENDERING",
-    "VRT",
-    "VOLUME_RENDERED",
-    "SSD",
-    "3D",
-)
-CAPTURE_WORDS = ("DOSE", "DOSE_INFO", "SCREEN SAVE", "SCREENSAVE", "CSAPARALLEL", "PROTOCOL", "REPORT")
-REFORMAT_WORDS = ("MPR", "REFORMATTED", "CPR", "CURVED")
-NOT_HU_TYPES = ("MGML", "Z_EFF", "ED", "EDW", "PCT", "MG", "IOD", "VIRTUAL_NON_CALCIUM", "OD", "MATERIAL")
 
 #: Beginnings of words in body-part and description tags (whole words where short); Chinese anywhere.
 CHEST_WORDS = ("CHEST", "THORA", "LUNG", "TORAX", "PULMO", "HRCT", "胸", "肺")
@@ -64,237 +43,19 @@ class Candidate:
         return self.frames[0].series_uid
 
 
-# ------------------------------------------------------------------------------------------- what is no slice
-
-
-def why_unusable(frame: Frame) -> str | None:
-    """Reason for which a frame cannot be part of a scan, None when it can."""
-    words = set(frame.image_type)
-    if frame.modality and frame.modality != "CT":
-        return f"modality {frame.modality}"
-    if not frame.modality and "1.2.840.10008.5.1.4.1.1.2" not in frame.sop_class:
-        return "modality not stated"
-    if frame.samples != 1:
-        return "colour image"
-    if any(any(word in value for word in LOCALIZER_WORDS) for value in words):
-        return "localizer"
-    if words & set(PROJECTION_WORDS):
-        return "projection (MIP, MinIP, rendering)"
-    if words & set(CAPTURE_WORDS):
-        return "dose sheet or screen capture"
-    if frame.rescale_type in NOT_HU_TYPES or any(
-        v.startswith(("MATERIAL_", "EFFECTIVE_Z", "ELECTRON_")) for v in words
-    ):
-        return "values are not Hounsfield units"
-    if frame.burned_in:
-        return "text burned into the image"
-    if frame.slope is not None and frame.slope < 0:
-        return "negative rescale slope"
-    if frame.position is None:
-        return "no Image Position (Patient)"
-    if frame.orientation is None or not _orthonormal(frame.orientation):
-        return "no valid Image Orientation (Patient)"
-    if frame.spacing is None:
-        return "no Pixel Spacing"
-    return None
-
-
-def _orthonormal(orientation: tuple[float, ...]) -> bool:
-    row, column = np.asarray(orientation[:3]), np.asarray(orientation[3:])
-    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
-    return bool(np.all(np.abs(lengths - 1) < 0.05) and abs(row @ column) < 0.05)
-
-
-_GEOMETRY_HINT = "export the series again with its geometry tags"
-#: Reason for which frames were left out -> the error when nothing else is there (kind, code, what to do).
-SPECIFIC: dict[str, tuple[type[InputRefused], str, str]] = {
-    "no Image Position (Patient)": (GeometryRefused, "no_position", _GEOMETRY_HINT),
-    "no valid Image Orientation (Patient)": (GeometryRefused, "no_orientation", _GEOMETRY_HINT),
-    "no Pixel Spacing": (GeometryRefused, "no_pixel_spacing", _GEOMETRY_HINT),
-    "multi-frame without a plane for each frame": (
-        GeometryRefused,
-        "no_position",
-        "export as Enhanced CT or as single slices",
-    ),
-    "values are not Hounsfield units": (WrongModality, "not_hounsfield", "give the conventional reconstruction, in HU"),
-    "localizer": (GeometryRefused, "only_localizers", "give the axial series of the study"),
-    "projection (MIP, MinIP, rendering)": (
-        GeometryRefused,
-        "only_derived",
-        "give the axial series it was made from",
-    ),
-    "text burned into the image": (InputRefused, "burned_in_text", "it may name the patient; give the original images"),
-    "negative rescale slope": (WrongModality, "negative_slope", "no scanner writes it; export the series again"),
-    "CT object without an image": (WrongModality, "no_images", "give the image series"),
-}
-
-
-def refuse_nothing_left(reasons: Counter[str]) -> InputRefused:
-    """One clear error when no frame is usable, from the reasons for which all were left out."""
-    got = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(4))
-    images = {r: n for r, n in reasons.items() if not r.startswith(("not an image", "DICOMDIR", "file of the"))}
-    main = max(images, key=lambda r: images[r]) if images else ""
-    modalities = sorted(r.removeprefix("modality ") for r in reasons if r.startswith("modality "))
-    if main in SPECIFIC:
-        kind, code, hint = SPECIFIC[main]
-        return kind("no slice of a CT scan can be used", code=code, expected="an axial CT series", got=got, hint=hint)
-    what = "these are not CT images" if modalities or images else "there are no images here"
-    return WrongModality(
-        what,
-        code="wrong_modality" if images else "no_images",
-        expected="modality CT, in Hounsfield units",
-        got=got,
-        hint="ctscribe reads chest CT only",
-    )
-
-
-# ------------------------------------------------------------------------------------------- stacks
-
-
 def candidates(frames: list[Frame], fingerprint: Fingerprint, policy: IngestPolicy, log: IngestLog) -> list[Candidate]:
-    """All stacks in the frames, best first. Duplicates are dropped or become stacks of their own on the way."""
+    """All stacks in the frames, best first."""
     by_series: dict[str, list[Frame]] = {}
     for frame in frames:
         by_series.setdefault(frame.series_uid, []).append(frame)
-    found: list[Candidate] = []
-    for uid in sorted(by_series):
-        parts = _split_by_header(by_series[uid])
-        stacks = [stack for part in parts for stack in _separate(part, fingerprint, log)]
-        if len(stacks) > 1:
-            log.note("series_split", "info", f"one series held {len(stacks)} stacks of slices; they were taken apart")
-        found += [_candidate(stack, fingerprint, policy) for stack in stacks]
+    found = [
+        _candidate(stack, policy) for uid in sorted(by_series) for stack in stacks_of(by_series[uid], fingerprint, log)
+    ]
     found.sort(key=lambda c: (-c.summary.score, c.summary.series_number or 0, c.series_uid, c.frames[0].instance or 0))
     return found
 
 
-def _split_by_header(frames: list[Frame]) -> list[list[Frame]]:
-    """Frames that can share a grid: same size, spacing, orientation, frame of reference and reconstruction.
-
-    A frame whose kernel or frame of reference is not stated goes to the largest part it may belong to, unless that
-    part has a slice at its place already.
-    """
-    parts: list[list[Frame]] = []
-    ordered = sorted(frames, key=lambda f: (f.instance or 0, f.sop_uid, f.index or 0))
-    for frame in sorted(ordered, key=lambda f: not (f.kernel and f.frame_of_reference)):
-        fits = [part for part in parts if _same_grid(part[0], frame)]
-        exact = [part for part in fits if all(getattr(part[0], n) == getattr(frame, n) for n in MAY_BE_UNKNOWN)]
-        free = [part for part in fits if not _occupied(part, frame)]
-        if chosen := exact or sorted(free, key=len, reverse=True):
-            chosen[0].append(frame)
-        else:
-            parts.append([frame])
-    return parts
-
-
-MAY_BE_UNKNOWN = ("kernel", "frame_of_reference")
-
-
-def _same_grid(a: Frame, b: Frame) -> bool:
-    """Nothing that both state differs."""
-    return (
-        (a.rows, a.columns) == (b.rows, b.columns)
-        and all(getattr(a, n) == getattr(b, n) or not (getattr(a, n) and getattr(b, n)) for n in MAY_BE_UNKNOWN)
-        and is_reformat(a) == is_reformat(b)
-        and np.allclose(a.pixel, b.pixel, rtol=1e-3)
-        and np.allclose(a.cosines, b.cosines, atol=5e-3)
-    )
-
-
-def _occupied(part: list[Frame], frame: Frame) -> bool:
-    return bool(np.any(np.all(np.abs(np.stack([f.at for f in part]) - frame.at) < 0.01, axis=1)))
-
-
-def is_reformat(frame: Frame) -> bool:
-    """True for images computed from another series on a plane of the operator's choice."""
-    return bool(set(frame.image_type) & set(REFORMAT_WORDS))
-
-
-SPLIT_KEYS: tuple[tuple[str, Callable[[Frame], object]], ...] = (
-    ("acquisition number", lambda f: f.acquisition),
-    ("temporal position", lambda f: f.temporal),
-    ("slice thickness", lambda f: f.thickness),
-    ("image type", lambda f: f.image_type),
-    ("tube voltage", lambda f: f.kvp),
-    ("contrast", lambda f: f.contrast),
-    ("display window", lambda f: f.window),
-    ("acquisition time", lambda f: f.time),
-)
-
-
-def _separate(frames: list[Frame], fingerprint: Fingerprint, log: IngestLog) -> list[Stack]:
-    """Take apart scans that lie in one another: two reconstructions or phases under one series UID."""
-    stack = measure(frames)
-    if stack.kind == "single" and not stack.extra:
-        return [stack]
-    stack = _drop_copies(frames, stack, fingerprint, log)
-    if not stack.extra and stack.kind in ("regular", "gaps", "mixed"):
-        return [stack]
-    rest = list(stack.frames) + [f for group in stack.extra for f in group[1:]]
-    for name, key in SPLIT_KEYS:
-        groups: dict[object, list[Frame]] = {}
-        for frame in rest:
-            groups.setdefault(key(frame), []).append(frame)
-        parts = [measure(group) for group in groups.values()]
-        if 1 < len(parts) <= 8 and any(_complete(part, stack, 0.9) for part in parts):
-            log.note(
-                "stacks_by_tag", "warning", f"{len(parts)} scans lay in one series; they were told apart by {name}"
-            )
-            return parts
-    parts = [measure(group) for group in _by_repetition(rest)] if stack.extra else []
-    if len(parts) > 1 and all(_complete(part, stack, 0.8) for part in parts):
-        log.note(
-            "stacks_by_number",
-            "warning",
-            f"{len(parts)} scans lay in one series; only their instance numbers tell them apart",
-        )
-        return parts
-    return [stack]
-
-
-def _drop_copies(frames: list[Frame], stack: Stack, fingerprint: Fingerprint, log: IngestLog) -> Stack:
-    """Forget frames that repeat another one at the same place, pixel for pixel."""
-    copies: list[Frame] = []
-    for group in stack.extra:
-        kept: list[tuple[Frame, bytes]] = []
-        for frame in group:
-            pixels = fingerprint(frame)
-            if any(pixels == other and np.allclose(frame.at, k.at, atol=0.01) for k, other in kept):
-                copies.append(frame)
-            elif pixels is not None:
-                kept.append((frame, pixels))
-    if not copies:
-        return stack
-    log.drop("identical copy of a slice", len(copies))
-    log.facts["duplicates"] = log.facts.get("duplicates", 0) + len(copies)
-    log.note("duplicates_dropped", "info", f"{len(copies)} slices were there more than once, pixel for pixel")
-    gone = {id(f) for f in copies}
-    return measure([f for f in frames if id(f) not in gone])
-
-
-def _complete(part: Stack, whole: Stack, share: float) -> bool:
-    """True when a part is regular by itself and spans nearly all that the whole spans (so no half is lost)."""
-    span = part.depth[-1] if len(part.depth) else 0.0
-    return part.kind == "regular" and not part.extra and bool(span >= share * whole.depth[-1])
-
-
-def _by_repetition(frames: list[Frame]) -> list[list[Frame]]:
-    """Cut the series, in order of instance number, where a position comes back."""
-    runs: list[list[Frame]] = [[]]
-    seen: set[float] = set()
-    for frame in sorted(frames, key=lambda f: (f.instance or 0, f.index or 0)):
-        place_ = round(float(np.dot(frame.at, frames[0].normal)), 1)
-        if place_ in seen:
-            runs.append([])
-            seen = set()
-        runs[-1].append(frame)
-        seen.add(place_)
-    return runs
-
-
-# ------------------------------------------------------------------------------------------- choice
-
-
-def _candidate(stack: Stack, fingerprint: Fingerprint, policy: IngestPolicy) -> Candidate:
+def _candidate(stack: Stack, policy: IngestPolicy) -> Candidate:
     refusal = _judge(stack, policy)
     frame = stack.frames[0]
     components = score(stack)
@@ -476,8 +237,8 @@ def _negated(date: str) -> int:
     return -int(date) if date.isdigit() else 0
 
 
-def without(candidate: Candidate, broken: set[int], policy: IngestPolicy, fingerprint: Fingerprint) -> Candidate:
+def without(candidate: Candidate, broken: set[int], policy: IngestPolicy) -> Candidate:
     """The same stack without frames that could not be decoded (given by ``id``)."""
     rest = [f for f in candidate.frames if id(f) not in broken]
-    again = _candidate(measure(rest), fingerprint, policy)
+    again = _candidate(measure(rest), policy)
     return replace(again, summary=replace(again.summary, score=candidate.summary.score))

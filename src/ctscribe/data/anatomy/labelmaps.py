@@ -1,9 +1,15 @@
-"""Segmentations made by other software, read from files."""
+"""Segmentations made by other software, read from files.
+
+Label values get their names from a shipped scheme (TotalSegmentator, lungmask), from the ``dataset.json`` of an nnU-Net
+model, or from a JSON table of one's own. Lesions are read one by one, see `lesions_from_label_map`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jaxtyping import Shaped
+from jaxtyping import Float, Int, Shaped, UInt8
 from scipy import ndimage
 
 from ctscribe import ontology
@@ -39,13 +45,40 @@ def _expand(entry: dict[str, Any]) -> dict[int, str]:
     return names
 
 
+@cache
+def lesion_schemes() -> Mapping[str, Mapping[int, str]]:
+    """Known schemes of lesion maps: name -> {label value: finding kind}."""
+    text = (files(__package__) / "lesion_schemes.yaml").read_text(encoding="utf-8")
+    return MappingProxyType({name: MappingProxyType(_expand(entry)) for name, entry in yaml.safe_load(text).items()})
+
+
+@cache
+def _class_patterns() -> tuple[tuple[str, str], ...]:
+    """(pattern, region) of the class names that segmentation models use, exact names first."""
+    table = yaml.safe_load((files(__package__) / "class_names.yaml").read_text(encoding="utf-8"))
+    own = [(name, name) for name in ontology.regions()]
+    spoken = [(_plain_name(n), r.id) for r in ontology.regions().values() for n in r.names["en"]]
+    return (*own, *spoken, *((_plain_name(p), region) for region, patterns in table.items() for p in patterns))
+
+
+def _plain_name(name: str) -> str:
+    return "_".join(name.lower().replace("-", " ").replace("_", " ").split())
+
+
+def region_of_class(name: str) -> str | None:
+    """The region that a segmentation model means by a class name such as ``lung_upper_lobe_left``, None for none."""
+    plain = _plain_name(name)
+    return next((region for pattern, region in _class_patterns() if fnmatchcase(plain, pattern)), None)
+
+
 def from_label_map(path: str | Path, volume: Volume, scheme: str | Path | Mapping[int, str]) -> Segmentation:
     """Read a NIfTI label map and bring it onto the volume's grid (nearest voxel, by world coordinates).
 
     Args:
         path: label map in any orientation and spacing; integer values.
         volume: the scan, in canonical orientation.
-        scheme: a name in `schemes`, a JSON file ``{"1": "right_lung", ...}`` of region ids, or such a mapping.
+        scheme: a name in `schemes`, a JSON file ``{"1": "right_lung", ...}`` of region ids, the ``dataset.json`` of an
+            nnU-Net model, or such a mapping.
 
     Raises:
         UsageError: unknown scheme, or a names file that does not fit the ontology.
@@ -93,7 +126,10 @@ def _names(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]:
             expected="one of " + ", ".join(schemes()) + ", or a JSON file of names",
         )
     try:
-        table = {int(value): str(region) for value, region in json.loads(path.read_text(encoding="utf-8")).items()}
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(stored.get("labels"), dict):
+            return _of_nnunet(stored["labels"], path)
+        table = {int(value): str(region) for value, region in stored.items()}
     except (ValueError, AttributeError) as error:
         raise UsageError(
             f"{path.name} is not a table of label names",
@@ -101,6 +137,25 @@ def _names(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]:
             got=str(error),
         ) from error
     return _checked(table, path.name)
+
+
+def _of_nnunet(labels: Mapping[str, Any], path: Path) -> Mapping[int, str]:
+    """The ``labels`` of an nnU-Net ``dataset.json``: class name -> value (or ``{"1": name}`` of the older format)."""
+    named: dict[int, str] = {}
+    for key, value in labels.items():
+        old = str(key).isdecimal()
+        name, values = (str(value), [int(key)]) if old else (str(key), value if isinstance(value, list) else [value])
+        region = region_of_class(name)
+        if region is not None:
+            named.update({int(v): region for v in values if int(v) > 0 and int(v) not in named})
+    if not named:
+        raise UsageError(
+            f"{path.name} names no class that is a region of a chest report",
+            expected="class names such as right_lung, lung_upper_lobe_left, heart, aorta, trachea",
+            got=", ".join(list(labels)[:8]),
+            hint='name the values yourself in a JSON file: {"1": "right_lung"}',
+        )
+    return named
 
 
 def _checked(table: Mapping[int, str], origin: str) -> Mapping[int, str]:
@@ -140,6 +195,65 @@ def _read(path: Path) -> tuple[Shaped[np.ndarray, "z y x"], Affine]:
             got=f"{data.ndim} dimensions, values from {data.min()} to {data.max()}, type {data.dtype}",
         )
     return data.astype(np.uint16).transpose(2, 1, 0), Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+
+
+@dataclass(frozen=True)
+class LesionMap:
+    """Single lesions on the grid of one volume, largest first.
+
+    Attributes:
+        labels: number of the lesion (from 1) at each voxel, 0 where there is none.
+        kinds: finding kind of each lesion.
+        source: who outlined them.
+    """
+
+    labels: UInt8[np.ndarray, "z y x"]
+    kinds: tuple[str, ...]
+    source: str
+
+    def occupancy(self, grid_shape: tuple[int, int, int]) -> tuple[Float[np.ndarray, "l t h w"], Int[np.ndarray, " l"]]:
+        """Share of each cell of a coarse grid that each lesion fills, and the lesions' kinds as indices."""
+        count, (t, h, w) = len(self.kinds) + 1, grid_shape
+        z, y, x = ((np.arange(n) * cells) // n for n, cells in zip(self.labels.shape, grid_shape, strict=True))
+        cell = (z[:, None, None] * h + y[None, :, None]) * w + x[None, None, :]
+        voxels = np.bincount((cell * count + self.labels).ravel(), minlength=t * h * w * count).reshape(-1, count)
+        shares = voxels[:, 1:].T / np.maximum(voxels.sum(axis=1), 1)
+        order = list(ontology.findings())
+        kinds = np.array([order.index(kind) for kind in self.kinds], dtype=np.int64)
+        return shares.reshape(-1, t, h, w).astype(np.float32), kinds
+
+
+def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Mapping[int, str]) -> LesionMap:
+    """Read outlined lesions from a NIfTI label map; every connected piece of a label is a lesion (at most 255).
+
+    Args:
+        path: label map in any orientation and spacing; integer values.
+        volume: the scan, in canonical orientation.
+        scheme: a name in `lesion_schemes`, or label value -> finding kind.
+
+    Raises:
+        UsageError: unknown scheme, or a finding kind that does not exist.
+        UnreadableInput: see `from_label_map`.
+    """
+    if isinstance(scheme, str) and scheme not in lesion_schemes():
+        raise UsageError(f"unknown scheme of lesions {scheme!r}", expected="one of " + ", ".join(lesion_schemes()))
+    names = lesion_schemes()[scheme] if isinstance(scheme, str) else scheme
+    strange = sorted(set(names.values()) - set(ontology.findings()))
+    if strange:
+        raise UsageError("the scheme names findings that do not exist", got=", ".join(strange))
+    stored, affine = _read(Path(path))
+    on_grid = _resample(stored, affine, volume)
+    pieces: list[tuple[int, str, np.ndarray]] = []
+    for value, kind in names.items():
+        numbered, count = ndimage.label(on_grid == value, structure=np.ones((3, 3, 3)))
+        sizes = np.bincount(numbered.ravel(), minlength=count + 1)
+        pieces += [(int(sizes[n]), kind, numbered == n) for n in np.argsort(-sizes[1:])[:255] + 1]
+    pieces = sorted(pieces, key=lambda piece: -piece[0])[:255]
+    labels = np.zeros(volume.shape, np.uint8)
+    for number, (_, _, mask) in reversed(list(enumerate(pieces, start=1))):
+        labels[mask] = number
+    source = scheme if isinstance(scheme, str) else "lesions named by the caller"
+    return LesionMap(labels, tuple(kind for _, kind, _ in pieces), source)
 
 
 def _resample(stored: Shaped[np.ndarray, "a b c"], affine: Affine, volume: Volume) -> Shaped[np.ndarray, "z y x"]:
