@@ -69,7 +69,7 @@ def habits() -> Mapping[str, Habit]:
     }
 
 
-@lru_cache(maxsize=131072)
+@lru_cache(maxsize=65536)
 def sentence_labels(sentence: str, language: Language, topic: str = "") -> frozenset[str]:
     """Labels that one normalised sentence makes positive."""
     readings = read_sentence(sentence, language, topic)

@@ -36,7 +36,7 @@ class Reading:
     bracketed: bool = False
 
 
-@lru_cache(maxsize=131072)
+@lru_cache(maxsize=65536)
 def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[Reading, ...]:
     """Everything one normalised sentence states.
 

@@ -49,7 +49,7 @@ def pieces(text: str, language: Language) -> Iterator[Piece]:
         silent = silent and (not sentence or (bool(speaking) and n < speaking[-1]))
 
 
-@lru_cache(maxsize=131072)
+@lru_cache(maxsize=65536)
 def _unheaded(sentence: str, language: Language) -> tuple[tuple[str, ...], str]:
     """(topics its headings name, the sentence without them in lower case); a heading of none of them names "other".
 
