@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
@@ -123,11 +123,15 @@ class RegionMasks:
 
     ``occupancy`` in 0..1 (soft or hard; regions may overlap and nest), ``present`` False where a mask is absent:
     absent masks are a normal case on the same code path, their occupancy is all zero.
+    ``lesions`` are masks of single lesions on the same grid, if someone outlined them; an empty one is absent.
+    ``lesion_kinds`` indexes ``ontology.findings()``, -1 where the kind is not known.
     """
 
     occupancy: Float[Tensor, "b r z y x"]
     present: Bool[Tensor, "b r"]
     names: tuple[str, ...]
+    lesions: Float[Tensor, "b l z y x"] | None = None
+    lesion_kinds: Int[Tensor, "b l"] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,12 +149,25 @@ class ScaleTokens:
 
 
 @dataclass(frozen=True)
+class Routing:
+    """How a learned layer-to-scale mapping spread the scales over the layers.
+
+    ``shares``: (b, l, 3) mean share of each scale (fine, mid, coarse) that the tokens of each layer listened to.
+    ``balance``: load-balance loss; 1 when all scales are used alike, up to 3 when one takes everything.
+    """
+
+    shares: Float[Tensor, "b l 3"]
+    balance: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
 class VisualTokens:
-    """What the encoder saw, at three scales."""
+    """What the encoder saw, at three scales; ``routing`` is None unless the mapping of scales to layers is learned."""
 
     fine: ScaleTokens
     mid: ScaleTokens
     coarse: ScaleTokens
+    routing: Routing | None = None
 
     @property
     def scales(self) -> tuple[ScaleTokens, ScaleTokens, ScaleTokens]:
@@ -176,8 +193,16 @@ class FindingLogits:
 class SceneTokens:
     """Structure: regions, slots and the graph over both, plus what was detected.
 
-    ``slot_masks``: (b, s, n) share of each fine token explained by each slot, a declared output.
+    ``slot_masks``: (b, s, n) share of each mid token explained by each slot, a declared output.
     ``edges``: (b, k, k) attention of the graph over k = r + s nodes, regions first.
+    ``region_names``: what the region axis holds: model regions, finer parts, then ``"lesion"`` for each lesion node.
+    ``region_masks``: share of each fine token that each region fills, as it was pooled.
+
+    The rest is None unless the configuration asks for it: ``mask_logits`` of the model's own segmentation of the model
+    regions, ``slot_boxes`` (z, y, x of the low, then of the high corner, in mm) and ``slot_kinds`` (logits over the
+    finding kinds, then "nothing") of the object head, ``slot_parents`` the share of each child slot that each parent
+    slot takes, ``relations`` logits over `ctscribe.scene.relations.RELATIONS` of every pair of nodes, ``forbidden``
+    the pairs that medical priors keep apart.
     """
 
     regions: Float[Tensor, "b r c"]
@@ -188,3 +213,11 @@ class SceneTokens:
     edges: Float[Tensor, "b k k"]
     findings: FindingLogits
     centres: Float[Tensor, "b k 3"]
+    region_names: tuple[str, ...] = ()
+    region_masks: Float[Tensor, "b r m"] | None = None
+    mask_logits: Float[Tensor, "b q m"] | None = None
+    slot_boxes: Float[Tensor, "b s 6"] | None = None
+    slot_kinds: Float[Tensor, "b s f"] | None = None
+    slot_parents: Float[Tensor, "b p d"] | None = None
+    relations: Float[Tensor, "b k k e"] | None = None
+    forbidden: Bool[Tensor, "b k k"] | None = None

@@ -107,6 +107,27 @@ class Connection:
     relation: str
 
 
+@dataclass(frozen=True)
+class Rule:
+    """Something that a scene may not show.
+
+    Attributes:
+        form: ``"outside"`` (``finding`` never lies in ``region`` or a part of it), ``"connected"`` (the regions of
+            every connection of ``relation`` touch) or ``"tree"`` (they touch, and branches share no place).
+        names: what a violation says, per language.
+        finding: kind of finding, for ``outside``.
+        region: the region it stays out of, for ``outside``.
+        relation: ``"vessel"`` or ``"airway"``, for the other forms.
+    """
+
+    id: str
+    form: str
+    names: Mapping[str, tuple[str, ...]]
+    finding: str | None = None
+    region: str | None = None
+    relation: str | None = None
+
+
 def _load(name: str) -> Any:
     return yaml.safe_load((files(__package__) / name).read_text(encoding="utf-8"))
 
@@ -312,7 +333,8 @@ def connections() -> tuple[Connection, ...]:
     Raises:
         ConfigError: an unknown region, or the airway connections are not a tree.
     """
-    table = [Connection(a, b, relation) for relation, pairs in _load("constraints.yaml").items() for a, b in pairs]
+    pairs = {relation: listed for relation, listed in _load("constraints.yaml").items() if relation != "rules"}
+    table = [Connection(a, b, relation) for relation, listed in pairs.items() for a, b in listed]
     for link in table:
         for region in (link.a, link.b):
             if region not in regions():
@@ -321,6 +343,42 @@ def connections() -> tuple[Connection, ...]:
     if len(distal) != len(set(distal)):
         raise _refuse("constraints.yaml", "airway", "a tree: one parent for each region", "two parents")
     return tuple(table)
+
+
+@cache
+def rules() -> Mapping[str, Rule]:
+    """What anatomy forbids a scene to show, by id; see ``constraints.yaml``."""
+    relations = {link.relation for link in connections()}
+    return build_rules(_load("constraints.yaml")["rules"], findings(), regions(), relations)
+
+
+def build_rules(
+    table: Mapping[str, dict],
+    known_findings: Mapping[str, FindingKind],
+    known_regions: Mapping[str, Region],
+    relations: set[str],
+) -> Mapping[str, Rule]:
+    """Check and freeze the rules as read from YAML.
+
+    Raises:
+        ConfigError: not one form, an unknown finding, region or relation, or no name.
+    """
+    built: dict[str, Rule] = {}
+    for key, raw in table.items():
+        entry = dict(raw)
+        names = _names("constraints.yaml", key, entry)
+        if len(entry) != 1 or not set(entry) <= {"outside", "connected", "tree"}:
+            raise _refuse("constraints.yaml", key, "one of outside, connected, tree", ", ".join(entry) or "none")
+        ((form, what),) = entry.items()
+        if form == "outside":
+            if what["finding"] not in known_findings or what["region"] not in known_regions:
+                raise _refuse("constraints.yaml", key, "a finding and a region of the vocabulary", what)
+            built[key] = Rule(key, form, names, finding=what["finding"], region=what["region"])
+        else:
+            if what not in relations:
+                raise _refuse("constraints.yaml", key, "a relation that some connection has", what)
+            built[key] = Rule(key, form, names, relation=what)
+    return MappingProxyType(built)
 
 
 @cache

@@ -36,7 +36,10 @@ class Loss(Protocol):
 
 def standard_losses() -> Mapping[str, Loss]:
     """Every loss under the name recipes call it by, with its default settings."""
+    from ctscribe.training.losses.alignment import AlignmentLoss
+    from ctscribe.training.losses.collapse import SlotOverlapLoss, SlotUseLoss
     from ctscribe.training.losses.consistency import ConsistencyLoss
+    from ctscribe.training.losses.edges import EdgeLoss
     from ctscribe.training.losses.findings import (
         AttributesLoss,
         DenseLoss,
@@ -44,7 +47,10 @@ def standard_losses() -> Mapping[str, Loss]:
         SizeLoss,
         WhereLoss,
     )
+    from ctscribe.training.losses.masks import MaskLoss
+    from ctscribe.training.losses.priors import PriorsLoss
     from ctscribe.training.losses.report import ReportLoss
+    from ctscribe.training.losses.slots import SlotLoss
 
     return {
         "report": ReportLoss(),
@@ -54,4 +60,11 @@ def standard_losses() -> Mapping[str, Loss]:
         "attributes": AttributesLoss(),
         "dense": DenseLoss(),
         "consistency": ConsistencyLoss(),
+        "masks": MaskLoss(),
+        "slots": SlotLoss(),
+        "alignment": AlignmentLoss(),
+        "relations": EdgeLoss(),
+        "priors": PriorsLoss(),
+        "slot_use": SlotUseLoss(),
+        "slot_overlap": SlotOverlapLoss(),
     }

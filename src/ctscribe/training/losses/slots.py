@@ -1,0 +1,137 @@
+"""Slots learn to hold one lesion each: set prediction with Hungarian matching (DETR, Carion et al., ECCV 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ctscribe.data.objects import ObjectTargets, objects_of
+from ctscribe.errors import ConfigError
+from ctscribe.tensors import ScaleTokens, SceneTokens, VisualTokens
+from ctscribe.training.losses import LossValue
+from ctscribe.training.losses.masks import dice_loss
+
+DECIMETRE = 100.0
+
+
+def boxes_in_mm(boxes: Float[Tensor, "o 6"], fine: ScaleTokens, row: int) -> Float[Tensor, "o 6"]:
+    """Cell edges of the fine grid -> mm in the model's coordinates of one study."""
+    centres = fine.centres[row].unflatten(0, fine.grid)
+    first = centres[0, 0, 0]
+    steps = torch.stack([centres.movedim(a, 0)[min(1, n - 1), 0, 0, a] for a, n in enumerate(fine.grid)]) - first
+    return boxes.unflatten(-1, (2, 3)).sub(0.5).mul(steps).add(first).flatten(-2)
+
+
+def volume_of(boxes: Float[Tensor, "*n 6"]) -> Float[Tensor, "*n"]:
+    """Volume of boxes; zero for one turned inside out."""
+    return (boxes[..., 3:] - boxes[..., :3]).clamp_min(0).prod(-1)
+
+
+def generalised_iou(a: Float[Tensor, "*#n 6"], b: Float[Tensor, "*#n 6"]) -> Float[Tensor, "*_"]:
+    """GIoU of pairs of boxes in three dimensions, -1 to 1 (Rezatofighi et al., CVPR 2019)."""
+    a, b = torch.broadcast_tensors(a, b)
+    both = volume_of(torch.cat((torch.maximum(a[..., :3], b[..., :3]), torch.minimum(a[..., 3:], b[..., 3:])), -1))
+    around = volume_of(torch.cat((torch.minimum(a[..., :3], b[..., :3]), torch.maximum(a[..., 3:], b[..., 3:])), -1))
+    either = (volume_of(a) + volume_of(b) - both).clamp_min(1e-6)
+    return both / either - (around - either) / around.clamp_min(1e-6)
+
+
+def match(cost: Float[Tensor, "s o"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """The one-to-one assignment of slots to objects with the least total cost; min(s, o) pairs."""
+    from scipy.optimize import linear_sum_assignment
+
+    slots, objects = linear_sum_assignment(cost.detach().float().cpu().numpy())
+    return torch.as_tensor(slots, device=cost.device), torch.as_tensor(objects, device=cost.device)
+
+
+class SlotLoss:
+    """Cross-entropy of the kind, L1 and GIoU of the box, Dice of the mask, on the best assignment of slots to lesions.
+
+    Reads ``outputs.scene`` (``slot_boxes``, ``slot_kinds``, ``slot_masks``) and the lesions of ``batch.targets``. Slots
+    without a lesion learn to say "nothing" with a small weight, for most are empty; studies without outlines weigh
+    nothing.
+
+    Args:
+        kind: weight of the cross-entropy, and of the kind's probability in the assignment.
+        distance: weight of the mean distance of the corners per axis, in decimetres.
+        overlap: weight of 1 - GIoU.
+        mask: weight of the Dice part.
+        empty: weight of an empty slot relative to a full one.
+    """
+
+    def __init__(
+        self, kind: float = 1.0, distance: float = 2.0, overlap: float = 1.0, mask: float = 1.0, empty: float = 0.1
+    ) -> None:
+        self.kind, self.distance, self.overlap, self.mask, self.empty = kind, distance, overlap, mask, empty
+
+    def __call__(self, outputs: Any, batch: Any) -> LossValue:
+        scene = outputs.scene
+        if scene.slot_boxes is None:
+            raise ConfigError("the loss 'slots' needs slots that name objects", expected="scene.slot_objects=true")
+        values = [
+            self._study(scene, row, kinds, boxes, masks, slots, objects)
+            for row, kinds, boxes, masks, slots, objects in self.matches(outputs, batch)
+        ]
+        if not values:
+            return LossValue.nothing(scene.slot_masks)
+        return LossValue(torch.stack(values).mean(), len(values))
+
+    def matches(self, outputs: Any, batch: Any) -> Iterator[tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """For every outlined study: row, the lesions' kinds, boxes (mm) and masks (mid grid), and the matched pairs."""
+        scene, visual = outputs.scene, outputs.visual
+        found = None if batch.targets is None else objects_of(batch.targets, most=scene.slot_masks.shape[1])
+        if found is None:
+            return
+        for row in found.known.nonzero().flatten().tolist():
+            kinds, boxes, masks = objects_on(found, visual, row)
+            yield row, kinds, boxes, masks, *match(self.costs(scene, row, kinds, boxes, masks))
+
+    def costs(self, scene: SceneTokens, row: int, kinds: Tensor, boxes: Tensor, masks: Tensor) -> Float[Tensor, "s o"]:
+        """What it would cost to give each lesion to each slot; without the object head only the masks decide."""
+        mask = dice_loss(scene.slot_masks[row].float().unsqueeze(1), masks.unsqueeze(0))
+        if scene.slot_boxes is None or scene.slot_kinds is None:
+            return mask
+        said = scene.slot_boxes[row].unsqueeze(1)
+        distance = (said - boxes).abs().mean(-1) / DECIMETRE
+        likely = scene.slot_kinds[row].softmax(-1)[:, kinds]
+        giou = generalised_iou(said, boxes.unsqueeze(0))
+        return self.mask * mask + self.distance * distance - self.overlap * giou - self.kind * likely
+
+    def _study(
+        self,
+        scene: SceneTokens,
+        row: int,
+        kinds: Tensor,
+        boxes: Tensor,
+        masks: Tensor,
+        slots: Tensor,
+        objects: Tensor,
+    ) -> Tensor:
+        assert scene.slot_boxes is not None
+        assert scene.slot_kinds is not None
+        logits = scene.slot_kinds[row]
+        truth = torch.full((logits.shape[0],), logits.shape[1] - 1, device=logits.device)
+        truth[slots] = kinds[objects]
+        weight = torch.full_like(logits[:, 0], self.empty)
+        weight[slots] = 1.0
+        entropy = F.cross_entropy(logits, truth, reduction="none")
+        value = self.kind * (entropy * weight).sum() / weight.sum()
+        if len(slots):
+            said, wanted = scene.slot_boxes[row, slots], boxes[objects]
+            value = value + self.distance * (said - wanted).abs().mean() / DECIMETRE
+            value = value + self.overlap * (1 - generalised_iou(said, wanted)).mean()
+            value = value + self.mask * dice_loss(scene.slot_masks[row, slots].float(), masks[objects]).mean()
+        return value
+
+
+def objects_on(found: ObjectTargets, visual: VisualTokens, row: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One study's lesions: kinds (o), boxes in mm (o, 6), masks on the mid grid (o, n)."""
+    real = found.kind[row] >= 0
+    boxes = boxes_in_mm(found.boxes[row, real], visual.fine, row)
+    masks = F.adaptive_avg_pool3d(found.masks[row, real].unsqueeze(0), visual.mid.grid).squeeze(0).flatten(1)
+    return found.kind[row, real], boxes, masks
