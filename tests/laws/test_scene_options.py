@@ -180,7 +180,7 @@ def test_every_option_trains(name: str) -> None:
 
 @pytest.mark.parametrize("loss", ["masks", "slots", "relations"])
 def test_a_loss_of_a_head_that_is_not_built_is_refused(loss: str) -> None:
-    with pytest.raises(ConfigError, match="needs a model|needs slots"):
+    with pytest.raises(ConfigError, match=r"needs a model|needs slots"):
         standard_losses()[loss](look(kit.station()), batch())
 
 

@@ -133,5 +133,5 @@ def objects_on(found: ObjectTargets, visual: VisualTokens, row: int) -> tuple[Te
     """One study's lesions: kinds (o), boxes in mm (o, 6), masks on the mid grid (o, n)."""
     real = found.kind[row] >= 0
     boxes = boxes_in_mm(found.boxes[row, real], visual.fine, row)
-    masks = F.adaptive_avg_pool3d(found.masks[row, real].unsqueeze(0), visual.mid.grid).squeeze(0).flatten(1)
+    masks = F.adaptive_avg_pool3d(found.masks[row : row + 1], visual.mid.grid)[0, real].flatten(1)
     return found.kind[row, real], boxes, masks
