@@ -65,9 +65,9 @@ def config() -> CourseConfig:
                     "text", 320, READING, ("language.*",), data="text", lr=2e-3, batch_size=24, warmup=40, muon=SAYING
                 ),
                 Stage(
-                    "detect", 2400, DETECTION, ("vision.*", "scene.*"), lr=1.5e-3, batch_size=4, warmup=100, muon=SEEING
+                    "detect", 1900, DETECTION, ("vision.*", "scene.*"), lr=1.5e-3, batch_size=4, warmup=100, muon=SEEING
                 ),
-                Stage("write", 120, READING, ("language.*",), lr=5e-4, batch_size=12, warmup=20, muon=SAYING),
+                Stage("write", 40, READING, ("language.*",), lr=3e-4, batch_size=12, warmup=10, muon=SAYING),
             ),
             precision="bfloat16",
             ema=0.998,

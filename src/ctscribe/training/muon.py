@@ -25,7 +25,7 @@ class MuonAdamW(torch.optim.AdamW):
     """AdamW whose groups marked ``"muon": True`` are moved by Muon; convolutions count as (out, everything else)."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update of all groups."""
         groups = self.param_groups
         for group in groups:
