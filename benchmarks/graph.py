@@ -3,8 +3,8 @@
     python benchmarks/graph.py [--repeats 20]
 
 One layer of message passing with edge features, forward and backward, one thread, CPU time per batch. The peer gets the
-edge list ready-made; its time excludes building it. Both compute queries, keys, values, attention and edge features; ours
-also an output projection. PyTorch Geometric is no dependency: without it only the dense side is printed.
+edge list ready-made; its time excludes building it. Both compute queries, keys, values, attention and edge features,
+ours an output projection as well. PyTorch Geometric is no dependency: without it only the dense side is printed.
 """
 
 from __future__ import annotations

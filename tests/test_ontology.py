@@ -125,3 +125,26 @@ def test_a_mistake_in_the_regions_is_named(entry, named):
         ontology.build_regions({"chest": REGION, "part": part})
     assert named in str(caught.value)
     assert "regions.yaml" in str(caught.value)
+
+
+def test_rules_say_what_a_scene_may_not_show():
+    rules = ontology.rules()
+    assert {(r.finding, r.region) for r in rules.values() if r.form == "outside"} == {("lung_nodule", "mediastinum")}
+    assert {r.relation for r in rules.values() if r.form in ("connected", "tree")} == {"vessel", "airway"}
+    assert not any(ontology.allowed(r.finding, r.region) for r in rules.values() if r.form == "outside")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"outside": {"finding": "dragon", "region": "heart"}}, "a finding and a region"),
+        ({"connected": "rope"}, "a relation"),
+        ({"tree": "airway", "connected": "airway"}, "one of outside"),
+        ({}, "one of outside"),
+    ],
+)
+def test_a_mistake_in_the_rules_is_named(changes, named):
+    entry = {"en": ["wrong"], "zh": ["错误"], **changes}
+    with pytest.raises(ConfigError, match="constraints") as refusal:
+        ontology.build_rules({"r": entry}, ontology.findings(), ontology.regions(), {"airway", "vessel"})
+    assert named in str(refusal.value)

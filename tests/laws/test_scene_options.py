@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests import scene_kit as kit
+from tests import tiny as small
 
-from ctscribe import ontology
+from ctscribe import checkpoint, ontology
+from ctscribe import config as cfg
+from ctscribe.checkpoint import ModelInfo
 from ctscribe.data.targets import Targets, targets_from_findings
 from ctscribe.errors import ConfigError
+from ctscribe.model import CTReportModel, ModelConfig, Thresholds
 from ctscribe.report import Finding
 from ctscribe.scene.station import Scene, SceneConfig
-from ctscribe.tensors import RegionMasks, SceneTokens, VisualTokens
+from ctscribe.tensors import Affine, RegionMasks, SceneTokens, VisualTokens, Volume
 from ctscribe.training.losses import standard_losses
+from recipes import tiny
 
 # Field -> (what else must be said for it to matter, another value). Every field of the configuration is here.
 WORDS: dict[str, tuple[dict[str, Any], Any]] = {
@@ -185,6 +192,45 @@ def test_a_loss_of_a_head_that_is_not_built_is_refused(loss: str) -> None:
 
 
 FULL = OPTIONS["everything"][0]
+
+
+def test_half_precision_trains_and_agrees() -> None:
+    """Under bfloat16 autocast, as training runs: losses are float32, finite and close to those in full precision."""
+    scene, known = kit.station(**FULL), standard_losses()
+    full = look(scene)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = look(scene)
+    for loss in DETECTION + OPTIONS["everything"][1]:
+        one, other = known[loss](full, batch()).value, known[loss](half, batch()).value
+        assert other.dtype == torch.float32, loss
+        assert float(other.detach()) == pytest.approx(float(one.detach()), rel=0.1, abs=0.02), loss
+        other.backward(retain_graph=True)
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in scene.parameters())
+
+
+def test_the_whole_model_learns_writes_and_is_saved_with_every_option(tmp_path: Path) -> None:
+    """From a configuration file with every word changed, through two steps, to a saved model that writes the same."""
+    config = replace(tiny.model(), scene=replace(tiny.model().scene, **FULL))
+    config = cfg.from_dict(ModelConfig, json.loads(json.dumps(cfg.to_dict(config))))
+    torch.manual_seed(0)
+    model = CTReportModel(config, small.tokenizer()).train()
+    volume, regions = small.scans()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(2):
+        visual, scene = model.see(volume, regions)
+        outputs, given = Outputs(visual, scene), Batch(regions, batch().targets)
+        wide = replace(given.targets, dense=None, dense_known=torch.zeros(2, dtype=torch.bool))
+        losses = ("presence", "where", "masks", "slots", "alignment", "relations", "priors")
+        total = torch.stack([standard_losses()[n](outputs, replace(given, targets=wide)).value for n in losses]).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    folder = checkpoint.save(tmp_path / "model", model.eval(), ModelInfo("all"), Thresholds(), dtype=torch.float32)
+    again = checkpoint.load(folder).model
+    scan = Volume(volume.hu[0].numpy(), Affine.from_spacing(config.grid.spacing))
+    said = [m.describe(scan, regions.occupancy[0].numpy(), regions.present[0].numpy(), ["en"]) for m in (model, again)]
+    assert said[0].texts == said[1].texts
+    assert again.config == config
 
 
 def test_batched_equals_single() -> None:

@@ -48,6 +48,7 @@ class Augment:
         moved = replace(moved, hu=np.clip(np.rint(hu), AIR, 32767).astype(np.int16))
         if forget:
             moved = replace(moved, occupancy=np.zeros_like(moved.occupancy), present=np.zeros_like(moved.present))
+            moved = replace(moved, lesions=None, lesion_kinds=None)
         return moved
 
 
@@ -75,6 +76,7 @@ def shift(sample: Sample, cells: tuple[int, int, int]) -> Sample:
         hu=roll_in(sample.hu, scaled(sample.hu.shape), AIR),
         occupancy=occupancy,
         present=sample.present & occupancy.any(axis=(1, 2, 3)),
+        lesions=None if sample.lesions is None else roll_in(sample.lesions, (steps[0], steps[1], steps[2]), 0),
         dense=None if sample.dense is None else roll_in(sample.dense, scaled(sample.dense.shape[1:]), 0),
         valid=None if sample.valid is None else roll_in(sample.valid, scaled(sample.hu.shape), 0),
     )

@@ -41,6 +41,9 @@ class Sample:
         dense: fine tokens that hold lesion voxels, per finding kind; None when lesions were not outlined.
         valid: False where the grid was padded, None when it was not.
         text: report to learn to write, None when there is none; `language` is its code.
+        lesions: share of each cell that each outlined lesion fills, 0 to 255, on the grid of `occupancy`; an input of
+            the model (from a nodule detector, say), unlike `dense`, which is truth. None when nobody outlined any.
+        lesion_kinds: index of each lesion's kind in ``ontology.findings()``, -1 where not known.
     """
 
     id: str
@@ -54,6 +57,8 @@ class Sample:
     valid: Bool[np.ndarray, "z y x"] | None = None
     text: str | None = None
     language: str | None = None
+    lesions: UInt8[np.ndarray, "l gz gy gx"] | None = None
+    lesion_kinds: Int[np.ndarray, " l"] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,11 +175,30 @@ def _volumes(samples: Sequence[Sample]) -> VolumeBatch:
 
 def _regions(samples: Sequence[Sample]) -> RegionMasks:
     occupancy: Float[Tensor, "b r z y x"] = torch.from_numpy(np.stack([s.occupancy for s in samples])).float()
+    lesions, kinds = _lesions(samples)
     return RegionMasks(
         occupancy=occupancy / 255,
         present=torch.from_numpy(np.stack([s.present for s in samples])),
         names=ontology.model_regions(),
+        lesions=lesions,
+        lesion_kinds=kinds,
     )
+
+
+def _lesions(samples: Sequence[Sample]) -> tuple[Float[Tensor, "b l z y x"] | None, Int[Tensor, "b l"] | None]:
+    """Outlined lesions, padded with empty ones to the longest list; None when no sample has any."""
+    most = max(0 if s.lesions is None else len(s.lesions) for s in samples)
+    if not most:
+        return None, None
+    masks = torch.zeros(len(samples), most, *samples[0].occupancy.shape[1:])
+    kinds = torch.full((len(samples), most), -1)
+    for row, sample in enumerate(samples):
+        if sample.lesions is not None:
+            count = len(sample.lesions)
+            masks[row, :count] = torch.from_numpy(sample.lesions).float() / 255
+            if sample.lesion_kinds is not None:
+                kinds[row, :count] = torch.from_numpy(np.asarray(sample.lesion_kinds))
+    return masks, kinds
 
 
 def _targets(samples: Sequence[Sample]) -> Targets | None:

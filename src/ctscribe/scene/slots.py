@@ -105,7 +105,7 @@ class ScaledSlots(nn.Module):
         """Slots of all groups in order, and their masks on the mid grid."""
         slots, masks = [], []
         for name, group in self.groups.items():
-            scale = visual.scales[SCALES.index(name)]  # type: ignore[arg-type]
+            scale = visual.scales[SCALES.index(name)]
             found, mask = group(scale.tokens, scale.valid)
             slots.append(found)
             masks.append(on_grid_of(visual.mid, mask, scale.grid))
