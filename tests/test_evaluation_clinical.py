@@ -205,10 +205,11 @@ def test_mistakes_are_shown_with_the_sentences_that_make_them(language):
         return Record("s", render_text(findings, language), language, findings)
 
     candidate = written(Finding("emphysema"), Finding("pneumothorax"))
-    reference = written(Finding("emphysema"), Finding("cardiomegaly"))
+    reference = written(Finding("emphysema"), Finding("cardiomegaly"), Finding("pneumothorax", "absent"))
     why = score_pair(Faithfulness(), Pair(candidate, reference)).explanation
     assert list(why["invented_sentences"]) == ["pneumothorax"]
     assert list(why["missing_sentences"]) == ["cardiomegaly"]
+    assert list(why["denying_sentences"]) == ["pneumothorax"]
     assert ("pneumothorax" if language == "en" else "气胸") in why["invented_sentences"]["pneumothorax"]
 
 
@@ -435,7 +436,7 @@ def test_contradictions_are_shown_with_both_sentences_and_counted_beside_the_ref
     torn = Record("s", "No pleural effusion. There is a small pleural effusion on the left.")
     sound = Record("s", "There is a small pleural effusion on the left.")
     score = score_pair(Consistency(), Pair(torn, sound))
-    assert score.values == {"contradicting": 1.0, "contradictions": 1.0}
+    assert score.values == {"contradicting": 1.0}
     (shown,) = score.explanation["contradictions"]
     assert (shown["first"], shown["second"].split()[-1]) == ("no pleural effusion", "left")
     assert score_pair(Consistency(), Pair(sound, torn)).explanation == {}

@@ -33,9 +33,9 @@ import yaml
 
 from ctscribe import ontology
 from ctscribe.evaluation.funnel import sides, size_agrees
-from ctscribe.evaluation.record import Pair
+from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
-from ctscribe.evaluation.statements import Section, statements
+from ctscribe.evaluation.statements import statements
 from ctscribe.ontology import Language
 from ctscribe.report import Finding
 
@@ -65,7 +65,7 @@ class _Said:
     place: int
     sentence: str
     finding: Finding
-    section: Section
+    section: str
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,19 @@ class _Cues:
     past: re.Pattern[str]
     places: re.Pattern[str]
     kind_limits: Mapping[str, re.Pattern[str]]
+    placed_only: frozenset[str]
 
 
 @cache
 def _cues(language: Language) -> _Cues:
     table = yaml.safe_load((files("ctscribe.evaluation") / "contradiction.yaml").read_text(encoding="utf-8"))
+    placed_only = frozenset(table.pop("placed_only"))
     kinds = {kind: re.compile(words[language]) for kind, words in table.pop("kind_limits").items()}
-    return _Cues(kind_limits=kinds, **{name: re.compile(words[language]) for name, words in table.items()})
+    return _Cues(
+        kind_limits=kinds,
+        placed_only=placed_only,
+        **{name: re.compile(words[language]) for name, words in table.items()},
+    )
 
 
 def contradictions(text: str, language: Language) -> tuple[Contradiction, ...]:
@@ -93,29 +99,31 @@ def contradictions(text: str, language: Language) -> tuple[Contradiction, ...]:
 
 
 def _said(text: str, language: Language) -> list[_Said]:
-    """Everything said about today, in the order of the text."""
+    """Everything said about today and without limit, in the order of the text."""
     return [
         _Said(place, statement.sentence, finding, statement.section)
         for place, statement in enumerate(statements(text, language))
-        for finding in _plain(statement.sentence, statement.findings, language)
+        for finding in statement.findings
+        if finding not in statement.qualified and _plain(finding, statement.sentence, language)
     ]
 
 
-@lru_cache(maxsize=1 << 15)
-def _plain(sentence: str, findings: tuple[Finding, ...], language: Language) -> tuple[Finding, ...]:
-    """What a sentence states without limit: denials of the whole kind, and what is present today."""
+def _plain(finding: Finding, sentence: str, language: Language) -> bool:
+    """Whether a sentence denies the kind as such, or reports it as present today."""
+    own = _cues(language).kind_limits.get(finding.kind)
+    if finding.status == "uncertain" or (own and own.search(sentence)):
+        return False
+    limited, past, placed = _marks(sentence, language)
+    if finding.status == "present":
+        return not past and (bool(finding.regions) or finding.kind not in _cues(language).placed_only)
+    return not limited and (bool(finding.regions) or not placed)
+
+
+@lru_cache(maxsize=1 << 16)
+def _marks(sentence: str, language: Language) -> tuple[bool, bool, bool]:
+    """Whether a sentence holds a word that limits a denial, speaks of another time, names a place."""
     cues = _cues(language)
-
-    def plain(finding: Finding) -> bool:
-        own = cues.kind_limits.get(finding.kind)
-        if own and own.search(sentence):
-            return False
-        if finding.status == "present":
-            return not cues.past.search(sentence)
-        unplaced = not finding.regions and cues.places.search(sentence)
-        return finding.status == "absent" and not cues.limits.search(sentence) and not unplaced
-
-    return tuple(finding for finding in findings if plain(finding))
+    return tuple(cue.search(sentence) is not None for cue in (cues.limits, cues.past, cues.places))  # type: ignore[return-value]
 
 
 def _pair(rule: Rule, kind: str, one: _Said, other: _Said) -> Contradiction:
@@ -179,30 +187,23 @@ class Consistency(Scorer):
     """Reports that contradict themselves."""
 
     name = "consistency"
-    measures = (
-        Measure("contradicting", "Share of reports in which two sentences contradict each other.", 1.0, 0.0),
-        Measure("contradictions", "Contradictions per report, mean.", None, 0.0),
-    )
+    measures = (Measure("contradicting", "Share of reports in which two sentences contradict each other.", 1.0, 0.0),)
 
     def tally(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Columns: one; contradicting reports and contradictions by rule, of candidates, then of references."""
-        rows = [
-            (1, *_counts(ours.text, ours.language), *_counts(theirs.text, theirs.language))
-            for ours, theirs in ((pair.candidate, pair.reference) for pair in pairs)
-        ]
+        rows = [(1, *_counts(pair.candidate), *_counts(pair.reference)) for pair in pairs]
         return np.array(rows, dtype=np.float64).reshape(-1, 3 + 2 * len(RULES))
 
     def values(self, totals: np.ndarray) -> dict[str, np.ndarray]:
-        """Share and mean of the candidates."""
-        return {
-            "contradicting": ratio(totals[..., 1], totals[..., 0]),
-            "contradictions": ratio(totals[..., 2 : 2 + len(RULES)].sum(axis=-1), totals[..., 0]),
-        }
+        """Share of the candidates."""
+        return {"contradicting": ratio(totals[..., 1], totals[..., 0])}
 
     def explain(self, pair: Pair) -> dict[str, Any]:
         """The contradictions of the candidate, with their sentences."""
+        if not _counts(pair.candidate)[0]:
+            return {}
         found = contradictions(pair.candidate.text, pair.candidate.language)
-        return {"contradictions": [asdict(contradiction) for contradiction in found]} if found else {}
+        return {"contradictions": [asdict(contradiction) for contradiction in found]}
 
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
         """One row for the candidates, one for the references."""
@@ -219,13 +220,27 @@ class Consistency(Scorer):
 _known: dict[bytes, tuple[int, ...]] = {}
 _KNOWN_MOST = 1 << 18
 
+# Without one of these words a report has no impression, and its sections cannot disagree.
+_CONCLUDES = re.compile(
+    "impress|conclu|opinion|result|summary|assess|interpret|diagnos|诊断|印象|结论|意见", re.IGNORECASE
+)
 
-def _counts(text: str, language: Language) -> tuple[int, ...]:
+
+def _counts(record: Record) -> tuple[int, ...]:
     """1 for a contradicting report, and contradictions of each rule."""
-    key = blake2b(f"{language} {text}".encode(), digest_size=16).digest()
+    if record.parsed and not _worth_reading(record):
+        return (0,) * (1 + len(RULES))
+    key = blake2b(f"{record.language} {record.text}".encode(), digest_size=16).digest()
     if key not in _known:
         if len(_known) >= _KNOWN_MOST:
             _known.clear()
-        rules = [found.rule for found in contradictions(text, language)]
+        rules = [found.rule for found in contradictions(record.text, record.language)]
         _known[key] = (int(bool(rules)), *(rules.count(rule) for rule in RULES))
     return _known[key]
+
+
+def _worth_reading(record: Record) -> bool:
+    """Whether the findings read out of a report leave room for a contradiction: most reports need no second reading."""
+    denied = {finding.kind for finding in record.findings if finding.status == "absent"}
+    reported = {finding.kind for finding in record.findings if finding.status == "present"}
+    return bool(denied & reported) or _CONCLUDES.search(record.text) is not None

@@ -21,6 +21,7 @@ import numpy as np
 from ctscribe.evaluation.record import Pair, Record, closure
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
 from ctscribe.evaluation.statements import statements
+from ctscribe.report import Status
 
 
 def hallucinated(pair: Pair) -> tuple[str, ...]:
@@ -44,14 +45,14 @@ def hedged(pair: Pair) -> tuple[str, ...]:
     return tuple(sorted(k for k in both if pair.candidate.statuses[k] != pair.reference.statuses[k]))
 
 
-def sentences_stating(record: Record, kinds: Collection[str]) -> dict[str, str]:
-    """Finding id -> the first sentence of the report that says it is present; kinds no sentence states are left out."""
+def sentences_stating(record: Record, kinds: Collection[str], status: Status = "present") -> dict[str, str]:
+    """Finding id -> the first sentence of the report that says so; kinds that no sentence speaks of are left out."""
     if not kinds:
         return {}
     stated: dict[str, str] = {}
     for statement in statements(record.text, record.language):
         for finding in statement.findings:
-            if finding.kind in kinds and finding.status == "present":
+            if finding.kind in kinds and finding.status == status:
                 stated.setdefault(finding.kind, statement.sentence)
     return stated
 
@@ -92,14 +93,15 @@ class Faithfulness(Scorer):
 
     def explain(self, pair: Pair) -> dict[str, Any]:
         """The offending kinds, with the sentences that state them where the parser finds them."""
-        invented, missing = hallucinated(pair), omitted(pair)
+        invented, missing, denied = hallucinated(pair), omitted(pair), contradicted(pair)
         return {
             "hallucinated": list(invented),
-            "contradicted": list(contradicted(pair)),
+            "contradicted": list(denied),
             "omitted": list(missing),
             "hedged": list(hedged(pair)),
             "invented_sentences": sentences_stating(pair.candidate, invented),
             "missing_sentences": sentences_stating(pair.reference, missing),
+            "denying_sentences": sentences_stating(pair.reference, denied, "absent"),
         }
 
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
