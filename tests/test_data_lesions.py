@@ -50,3 +50,16 @@ def test_lesions_move_with_the_scan_and_are_withheld_with_the_masks() -> None:
     batch = Collate(None)([replace(sample(1), lesion_kinds=None)])
     assert batch.regions.lesion_kinds.tolist() == [[-1]]
     assert batch.regions.lesions.dtype == torch.float32
+
+
+def test_boxes_are_truth_in_millimetres_and_move_with_the_scan() -> None:
+    box = np.array([[-10.0, 0, 0, 0, 4, 4]], np.float32)
+    boxed = replace(sample(0), boxes=box, box_kinds=("lung_nodule",))
+    moved = shift(boxed, (1, 0, -1))
+    # A cell is 2 voxels of 5 mm high and 4 voxels of 2 mm wide.
+    assert moved.boxes.tolist() == [[0.0, 0.0, -8.0, 10.0, 4.0, -4.0]]
+    targets = Collate(None)([sample(0), boxed]).targets
+    assert targets.boxes.shape == (2, 1, 6)
+    assert targets.box_kinds.tolist() == [[-1], [list(ontology.findings()).index("lung_nodule")]]
+    assert not targets.presence_known.any()
+    assert Collate(None)([sample(0)]).targets is None

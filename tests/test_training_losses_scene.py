@@ -156,6 +156,21 @@ def test_studies_without_outlines_teach_slots_nothing() -> None:
     assert SlotLoss()(outputs(), Batch(kit.masks(), both)).seen == 1
 
 
+def test_boxes_without_outlines_teach_boxes_and_kinds_but_no_masks() -> None:
+    outlines = outlined({"consolidation": BOX, "lung_nodule": FAR}, {})
+    found, right = objects_of(outlines), perfect(outlines)
+    boxes = torch.stack([boxes_in_mm(b, right.visual.fine, 0) for b in found.boxes])
+    boxed = replace(outlined(None, None), boxes=boxes, box_kinds=found.kind)
+    result = SlotLoss()(right, Batch(kit.masks(), boxed))
+    assert result.seen == 1  # a study without boxes may still have lesions
+    assert float(result.value) < 1e-3
+    noise = replace(right, scene=replace(right.scene, slot_masks=torch.rand_like(right.scene.slot_masks)))
+    assert torch.equal(SlotLoss()(noise, Batch(kit.masks(), boxed)).value, result.value)
+    away = replace(right, scene=replace(right.scene, slot_boxes=right.scene.slot_boxes + 30))
+    assert float(SlotLoss()(away, Batch(kit.masks(), boxed)).value) > 0.5
+    assert not bool((EdgeLoss().truth(right, Batch(kit.masks(), boxed))[:, len(kit.NAMES) :] >= 0).any())
+
+
 def test_gradient_descent_brings_a_box_to_its_lesion() -> None:
     targets = outlined({"lung_nodule": FAR}, {})
     out = outputs()

@@ -78,8 +78,16 @@ def shift(sample: Sample, cells: tuple[int, int, int]) -> Sample:
         present=sample.present & occupancy.any(axis=(1, 2, 3)),
         lesions=None if sample.lesions is None else roll_in(sample.lesions, (steps[0], steps[1], steps[2]), 0),
         dense=None if sample.dense is None else roll_in(sample.dense, scaled(sample.dense.shape[1:]), 0),
+        boxes=None if sample.boxes is None else _moved_boxes(sample, scaled(sample.hu.shape)),
         valid=None if sample.valid is None else roll_in(sample.valid, scaled(sample.hu.shape), 0),
     )
+
+
+def _moved_boxes(sample: Sample, voxels: tuple[int, int, int]) -> np.ndarray:
+    """Boxes moved with the voxels, also beyond the grid: a slot's box may reach there too."""
+    assert sample.boxes is not None
+    step = np.array(voxels, np.float32) * np.array(sample.spacing, np.float32)
+    return (sample.boxes + np.concatenate((step, step))).astype(sample.boxes.dtype)
 
 
 def roll_in(array: Shaped[np.ndarray, "..."], steps: tuple[int, int, int], fill: int) -> np.ndarray:

@@ -8,7 +8,7 @@ Sample (numpy, one study)  --transforms(sample, rng)-->  Sample  --Collate-->  S
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -44,6 +44,8 @@ class Sample:
         lesions: share of each cell that each outlined lesion fills, 0 to 255, on the grid of `occupancy`; an input of
             the model (from a nodule detector, say), unlike `dense`, which is truth. None when nobody outlined any.
         lesion_kinds: index of each lesion's kind in ``ontology.findings()``, -1 where not known.
+        boxes: truth where lesions were boxed, not outlined: (z, y, x) of the low, then of the high corner of each, in
+            mm from the middle of the grid. `box_kinds` are their kinds.
     """
 
     id: str
@@ -59,6 +61,8 @@ class Sample:
     language: str | None = None
     lesions: UInt8[np.ndarray, "l gz gy gx"] | None = None
     lesion_kinds: Int[np.ndarray, " l"] | None = None
+    boxes: Float[np.ndarray, "o 6"] | None = None
+    box_kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,10 +206,20 @@ def _lesions(samples: Sequence[Sample]) -> tuple[Float[Tensor, "b l z y x"] | No
 
 
 def _targets(samples: Sequence[Sample]) -> Targets | None:
-    if all(s.findings is None for s in samples):
+    if all(s.findings is None and s.boxes is None for s in samples):
         return None
-    return targets_from_findings(
+    targets = targets_from_findings(
         [s.findings or () for s in samples],
         exhaustive=[s.exhaustive and s.findings is not None for s in samples],
         dense=[s.dense for s in samples],
     )
+    most = max(0 if s.boxes is None else len(s.boxes) for s in samples)
+    if not most:
+        return targets
+    order = list(ontology.findings())
+    boxes, kinds = torch.zeros(len(samples), most, 6), torch.full((len(samples), most), -1)
+    for row, sample in enumerate(samples):
+        if sample.boxes is not None:
+            boxes[row, : len(sample.boxes)] = torch.from_numpy(sample.boxes).float()
+            kinds[row, : len(sample.boxes)] = torch.tensor([order.index(kind) for kind in sample.box_kinds])
+    return replace(targets, boxes=boxes, box_kinds=kinds)

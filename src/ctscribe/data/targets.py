@@ -32,6 +32,9 @@ class Targets:
         attributes: attribute name -> index into ``facts.attribute_table()[name]``, -1 where not said.
         dense: 1 for fine tokens that hold lesion voxels, None when no study of the batch has them.
         dense_known: studies whose lesions were outlined.
+        boxes: boxes of single lesions: (z, y, x) of the low, then of the high corner, in mm from the middle of the
+            grid; None when no study has them.
+        box_kinds: index of each box's kind, -1 where there is no box.
     """
 
     presence: Float[Tensor, "b f"]
@@ -43,6 +46,8 @@ class Targets:
     attributes: dict[str, Int[Tensor, "b f"]]
     dense: Float[Tensor, "b f t h w"] | None
     dense_known: Bool[Tensor, " b"]
+    boxes: Float[Tensor, "b o 6"] | None = None
+    box_kinds: Int[Tensor, "b o"] | None = None
 
     def to(self, device: torch.device | str) -> Targets:
         """The same labels on another device."""

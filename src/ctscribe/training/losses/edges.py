@@ -70,9 +70,10 @@ class EdgeLoss:
             self._place(table[row], lesions, relation, fine[:named].any(-1))
         given = in_order(batch.regions, names)
         mid = occupancy_on(given, visual.mid.grid)
-        for row, _, _, masks, slots, objects in self.slots.matches(outputs, batch):
-            relation = relation_of_masks(masks[objects], mid[row], visual.mid.grid)
-            self._place(table[row], regions + slots, relation, given.present[row])
+        for found in self.slots.matches(outputs, batch):
+            if found.lesions.masks is not None:
+                relation = relation_of_masks(found.lesions.masks[found.objects], mid[found.row], visual.mid.grid)
+                self._place(table[found.row], regions + found.slots, relation, given.present[found.row])
         return table
 
     @staticmethod

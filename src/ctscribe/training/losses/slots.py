@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctscribe.data.objects import ObjectTargets, objects_of
+from ctscribe.data.objects import objects_of
+from ctscribe.data.targets import Targets
 from ctscribe.errors import ConfigError
 from ctscribe.tensors import ScaleTokens, SceneTokens, VisualTokens
 from ctscribe.training.losses import LossValue
@@ -49,12 +51,31 @@ def match(cost: Float[Tensor, "s o"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " 
     return torch.as_tensor(slots, device=cost.device), torch.as_tensor(objects, device=cost.device)
 
 
+@dataclass(frozen=True)
+class Lesions:
+    """What one study's slots should hold: kinds, boxes in mm, masks on the mid grid (None where only boxes known)."""
+
+    kinds: Int[Tensor, " o"]
+    boxes: Float[Tensor, "o 6"]
+    masks: Float[Tensor, "o n"] | None
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which slot of a study was given which lesion."""
+
+    row: int
+    lesions: Lesions
+    slots: Int[Tensor, " m"]
+    objects: Int[Tensor, " m"]
+
+
 class SlotLoss:
     """Cross-entropy of the kind, L1 and GIoU of the box, Dice of the mask, on the best assignment of slots to lesions.
 
     Reads ``outputs.scene`` (``slot_boxes``, ``slot_kinds``, ``slot_masks``) and the lesions of ``batch.targets``. Slots
-    without a lesion learn to say "nothing" with a small weight, for most are empty; studies without outlines weigh
-    nothing.
+    without a lesion learn to say "nothing" with a small weight, for most are empty; where only boxes are known the mask
+    part is left out; studies with neither outlines nor boxes weigh nothing.
 
     Args:
         kind: weight of the cross-entropy, and of the kind's probability in the assignment.
@@ -71,67 +92,67 @@ class SlotLoss:
 
     def __call__(self, outputs: Any, batch: Any) -> LossValue:
         scene = outputs.scene
-        if scene.slot_boxes is None:
+        if scene.slot_boxes is None or scene.slot_kinds is None:
             raise ConfigError("the loss 'slots' needs slots that name objects", expected="scene.slot_objects=true")
         values = [
-            self._study(scene, row, kinds, boxes, masks, slots, objects)
-            for row, kinds, boxes, masks, slots, objects in self.matches(outputs, batch)
+            self._study(scene.slot_kinds[m.row], scene.slot_boxes[m.row], scene.slot_masks[m.row].float(), m)
+            for m in self.matches(outputs, batch)
         ]
         if not values:
             return LossValue.nothing(scene.slot_masks)
         return LossValue(torch.stack(values).mean(), len(values))
 
-    def matches(self, outputs: Any, batch: Any) -> Iterator[tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """For every outlined study: row, the lesions' kinds, boxes (mm) and masks (mid grid), and the matched pairs."""
-        scene, visual = outputs.scene, outputs.visual
-        found = None if batch.targets is None else objects_of(batch.targets, most=scene.slot_masks.shape[1])
-        if found is None:
-            return
-        for row in found.known.nonzero().flatten().tolist():
-            kinds, boxes, masks = objects_on(found, visual, row)
-            yield row, kinds, boxes, masks, *match(self.costs(scene, row, kinds, boxes, masks))
+    def matches(self, outputs: Any, batch: Any) -> Iterator[Match]:
+        """The assignment in every study whose lesions were outlined, or at least boxed."""
+        scene = outputs.scene
+        for row, lesions in lesions_of(batch.targets, outputs.visual, scene.slot_masks.shape[1]):
+            yield Match(row, lesions, *match(self.costs(scene, row, lesions)))
 
-    def costs(self, scene: SceneTokens, row: int, kinds: Tensor, boxes: Tensor, masks: Tensor) -> Float[Tensor, "s o"]:
+    def costs(self, scene: SceneTokens, row: int, lesions: Lesions) -> Float[Tensor, "s o"]:
         """What it would cost to give each lesion to each slot; without the object head only the masks decide."""
-        mask = dice_loss(scene.slot_masks[row].float().unsqueeze(1), masks.unsqueeze(0))
+        slots = scene.slot_masks[row].float()
+        cost = slots.new_zeros(slots.shape[0], len(lesions.kinds))
+        if lesions.masks is not None:
+            cost = cost + self.mask * dice_loss(slots.unsqueeze(1), lesions.masks.unsqueeze(0))
         if scene.slot_boxes is None or scene.slot_kinds is None:
-            return mask
+            return cost
         said = scene.slot_boxes[row].unsqueeze(1)
-        distance = (said - boxes).abs().mean(-1) / DECIMETRE
-        likely = scene.slot_kinds[row].softmax(-1)[:, kinds]
-        giou = generalised_iou(said, boxes.unsqueeze(0))
-        return self.mask * mask + self.distance * distance - self.overlap * giou - self.kind * likely
+        distance = (said - lesions.boxes).abs().mean(-1) / DECIMETRE
+        likely = scene.slot_kinds[row].softmax(-1)[:, lesions.kinds]
+        giou = generalised_iou(said, lesions.boxes.unsqueeze(0))
+        return cost + self.distance * distance - self.overlap * giou - self.kind * likely
 
     def _study(
-        self,
-        scene: SceneTokens,
-        row: int,
-        kinds: Tensor,
-        boxes: Tensor,
-        masks: Tensor,
-        slots: Tensor,
-        objects: Tensor,
+        self, logits: Float[Tensor, "s f"], boxes: Float[Tensor, "s 6"], masks: Float[Tensor, "s n"], found: Match
     ) -> Tensor:
-        assert scene.slot_boxes is not None
-        assert scene.slot_kinds is not None
-        logits = scene.slot_kinds[row]
+        slots, objects, lesions = found.slots, found.objects, found.lesions
         truth = torch.full((logits.shape[0],), logits.shape[1] - 1, device=logits.device)
-        truth[slots] = kinds[objects]
+        truth[slots] = lesions.kinds[objects]
         weight = torch.full_like(logits[:, 0], self.empty)
         weight[slots] = 1.0
         entropy = F.cross_entropy(logits, truth, reduction="none")
         value = self.kind * (entropy * weight).sum() / weight.sum()
         if len(slots):
-            said, wanted = scene.slot_boxes[row, slots], boxes[objects]
+            said, wanted = boxes[slots], lesions.boxes[objects]
             value = value + self.distance * (said - wanted).abs().mean() / DECIMETRE
             value = value + self.overlap * (1 - generalised_iou(said, wanted)).mean()
-            value = value + self.mask * dice_loss(scene.slot_masks[row, slots].float(), masks[objects]).mean()
+            if lesions.masks is not None:
+                value = value + self.mask * dice_loss(masks[slots], lesions.masks[objects]).mean()
         return value
 
 
-def objects_on(found: ObjectTargets, visual: VisualTokens, row: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One study's lesions: kinds (o), boxes in mm (o, 6), masks on the mid grid (o, n)."""
-    real = found.kind[row] >= 0
-    boxes = boxes_in_mm(found.boxes[row, real], visual.fine, row)
-    masks = F.adaptive_avg_pool3d(found.masks[row : row + 1], visual.mid.grid)[0, real].flatten(1)
-    return found.kind[row, real], boxes, masks
+def lesions_of(targets: Targets | None, visual: VisualTokens, most: int) -> Iterator[tuple[int, Lesions]]:
+    """(row, lesions) of every study with outlines, and of every study without them that has boxes."""
+    if targets is None:
+        return
+    found = objects_of(targets, most)
+    for row in range(len(targets.dense_known)):
+        if found is not None and bool(found.known[row]):
+            real = found.kind[row] >= 0
+            boxes = boxes_in_mm(found.boxes[row, real], visual.fine, row)
+            masks = F.adaptive_avg_pool3d(found.masks[row : row + 1], visual.mid.grid)[0, real].flatten(1)
+            yield row, Lesions(found.kind[row, real], boxes, masks)
+        elif targets.boxes is not None and targets.box_kinds is not None:
+            real = targets.box_kinds[row] >= 0
+            if bool(real.any()):
+                yield row, Lesions(targets.box_kinds[row, real][:most], targets.boxes[row, real][:most], None)
