@@ -36,6 +36,17 @@ def test_region_geometry_measures_a_box() -> None:
     torch.testing.assert_close(described[0, 0, 4:] * 100, torch.tensor([5.0, 0.0, 125.0**0.5]), atol=1e-3, rtol=1e-3)
 
 
+def test_learned_masks_of_one_cell_or_none_have_finite_gradients() -> None:
+    centres = torch.randn(1, 6, 3) * 100
+    weights = torch.zeros(1, 3, 6)
+    weights[0, 0, 2], weights[0, 1] = 1, 1
+    weights.requires_grad_()
+    described, _ = region_geometry(weights, centres)
+    described.square().sum().backward()
+    assert bool(torch.isfinite(weights.grad).all())
+    assert float(weights.grad[0, 1].abs().max()) > 0
+
+
 def test_absent_region_is_a_learned_token_on_the_same_path() -> None:
     torch.manual_seed(0)
     pool = RegionPool(8, 3)

@@ -257,4 +257,5 @@ def test_losses_of_half_precision_outputs_are_single_precision() -> None:
 def test_the_standard_losses_are_all_here() -> None:
     assert set(standard_losses()) == {
         "report", "presence", "where", "size", "attributes", "dense", "consistency",
+        "masks", "slots", "alignment", "relations", "priors", "slot_use", "slot_overlap",
     }  # fmt: skip

@@ -73,7 +73,9 @@ def region_geometry(
     """(log cells, centre z y x, spread z y x) per region, in decimetres where metric; and centres in mm."""
     mean, total = masked_mean(centres.float(), weights.float())
     second, _ = masked_mean(centres.float() ** 2, weights.float())
-    spread = (second - mean**2).clamp_min(0).sqrt()
+    variance = (second - mean**2).clamp_min(0)
+    # Where masks are learned, a mask of one cell must not divide by zero on the way back.
+    spread = torch.where(variance > 1, variance.clamp_min(1).sqrt(), variance.detach().sqrt())
     described = torch.cat((torch.log1p(total).unsqueeze(-1) / 5, mean / 100, spread / 100), dim=-1)
     return described, mean
 

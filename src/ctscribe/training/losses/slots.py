@@ -47,7 +47,8 @@ def match(cost: Float[Tensor, "s o"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " 
     """The one-to-one assignment of slots to objects with the least total cost; min(s, o) pairs."""
     from scipy.optimize import linear_sum_assignment
 
-    slots, objects = linear_sum_assignment(cost.detach().float().cpu().numpy())
+    # A step that is not finite is left out by the training loop; it must get that far.
+    slots, objects = linear_sum_assignment(cost.detach().float().nan_to_num().cpu().numpy())
     return torch.as_tensor(slots, device=cost.device), torch.as_tensor(objects, device=cost.device)
 
 
