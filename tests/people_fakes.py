@@ -78,6 +78,7 @@ class FakeModel:
     world: tuple[float, float, float] = LESION_WORLD
     findings: tuple[Finding, ...] = FINDINGS
     probability: dict[str, float] = field(default_factory=lambda: {"lung_nodule": 0.9, "pleural_effusion": 0.1})
+    never: tuple[str, ...] = ()
     text: str | None = None
     grid: GridContract = GridContract(shape=(32, 64, 64), spacing=(7.5, 5.5, 5.5))
     cells: tuple[int, int, int] = (16, 16, 16)
@@ -93,7 +94,7 @@ class FakeModel:
         world = volume.affine.to_world(cells * np.asarray(volume.shape) / np.asarray(self.cells) - 0.5)
         heat = np.exp(-((world - np.asarray(self.world)) ** 2).sum(-1) / (2 * 15.0**2)).astype(np.float32)
         detections = tuple(
-            Detection(kind, chance, 0.5, self._regions(kind), {}, (), (), heat)
+            Detection(kind, chance, 1.0 if kind in self.never else 0.5, self._regions(kind), {}, (), (), heat)
             for kind, chance in self.probability.items()
         )
         texts = {code: self.text or render_text(self.findings, code) for code in languages}

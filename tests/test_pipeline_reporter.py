@@ -93,6 +93,14 @@ def test_disagreements_of_one_sort_are_one_line() -> None:
     assert line == "Above the detector's threshold, not stated in the text: emphysema, pneumothorax."
 
 
+def test_what_the_model_cannot_find_is_told() -> None:
+    chances = {"lung_nodule": 0.9, "rib_fracture": 0.6}
+    report = fakes.reporter(fakes.FakeModel(probability=chances, never=("rib_fracture",))).report("scan").report
+    (line,) = [n.message["en"] for n in report.quality if n.code == "never_stated"]
+    assert "rib fracture" in line
+    assert "never_stated" not in codes(fakes.reporter().report("scan").report)
+
+
 def test_what_a_stated_finding_implies_is_no_disagreement() -> None:
     stated = (Finding("consolidation", regions=("left_lower_lobe",)),)
     model = fakes.FakeModel(findings=stated, probability={"consolidation": 0.9, "lung_opacity": 0.9})

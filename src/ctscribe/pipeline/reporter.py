@@ -267,6 +267,8 @@ def _quality(
     if outside > placing.OUTSIDE_TOLERANCE:
         notes.append(framing.note("outside_field_of_view", value=round(100 * outside)))
     notes += _disagreements(read, detections)
+    if never := tuple(d.kind for d in detections if d.threshold >= 1):
+        notes.append(framing.note("never_stated", kinds=never))
     if differing := kinds_that_differ(read):
         notes.append(framing.note("languages_differ", kinds=differing))
     unread = sum(not s.findings for sentences in read.values() for s in sentences)
