@@ -8,7 +8,8 @@ from torch import nn
 from ctscribe.layers import Attention, rotary_angles
 from ctscribe.tensors import VolumeBatch
 from ctscribe.vision.tubelets import TubeletStem, Windows, strides_of, token_centres
-from ctscribe.vision.vit import PyramidEncoder, WindowBlock, from_windows, to_windows
+from ctscribe.vision.vit import PyramidEncoder
+from ctscribe.vision.windows import WindowBlock, from_windows, to_windows
 from recipes import tiny
 
 
@@ -52,9 +53,17 @@ def test_padding_is_invisible() -> None:
         assert int(b.valid.sum()) == t * h * w
 
 
-def test_volume_that_is_no_whole_number_of_tubelets_is_refused() -> None:
-    with pytest.raises(ValueError, match="whole number of tubelets"):
-        encoder()(VolumeBatch(torch.zeros(1, 30, 64, 64), torch.ones(1, 3)))
+def test_a_volume_of_any_size_is_filled_up_and_masked() -> None:
+    volume, _ = small.scans(1)
+    cut = VolumeBatch(volume.hu[:, :30, :, :50], volume.spacing)
+    valid = torch.zeros_like(volume.hu, dtype=torch.bool)
+    valid[:, :30, :, :50] = True
+    model = encoder()
+    with torch.no_grad():
+        bare, masked = model(cut), model(VolumeBatch(volume.hu, volume.spacing, valid))
+    for a, b in zip(bare.scales, masked.scales, strict=True):
+        assert int(a.valid.sum()) == int(b.valid.sum())
+        torch.testing.assert_close(a.tokens[a.valid], b.tokens[b.valid], atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(2, 8, 8), (2, 16, 16), (4, 32, 32), (8, 64, 64), (1, 4, 4), (3, 6, 6)])

@@ -18,7 +18,8 @@ from ctscribe.language.station import LanguageConfig, Writer
 from ctscribe.report import Finding
 from ctscribe.scene.station import Scene, SceneConfig
 from ctscribe.tensors import FindingLogits, RegionMasks, SceneTokens, VisualTokens, Volume, VolumeBatch
-from ctscribe.vision.vit import EncoderConfig, PyramidEncoder
+from ctscribe.vision.build import build_encoder
+from ctscribe.vision.vit import EncoderConfig
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class CTReportModel(nn.Module):
         super().__init__()
         self.config = config
         widths = config.encoder.tubelets.widths
-        self.vision = PyramidEncoder(config.encoder, config.windows)
+        self.vision = build_encoder(config.encoder, config.windows)
         self.scene = Scene(config.scene, widths)
         self.language = Writer(config.language, tokenizer, widths, config.scene.dim)
 

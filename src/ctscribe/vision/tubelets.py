@@ -6,11 +6,19 @@
         ▼                ▼              ▼
    fine (t, h, w)   mid (2t, 2h, 2w)  coarse (4t, 4h, 4w)   voxels per tubelet
    N tokens         N/8               N/64
+
+ overlap 0      |---|---|---|      overlap 0.5   |---|        every token is centred on its cell; a cell is one stride
+                                                   |---|      (a token for each), the tubelet reaches beyond it
+                                                     |---|    on both sides
 ```
+
+A volume of any size is filled up at its end to whole tubelets, and the filling is masked: it is invisible. With
+``depth_mm`` the depth of a tubelet follows the slice thickness (`adapt_depth`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -21,9 +29,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ctscribe.errors import ConfigError
 from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
-
-Size = tuple[int, int, int]
+from ctscribe.vision.resample import Size, axis_weights
 
 
 def triple(values: Iterable[int]) -> Size:
@@ -44,6 +52,8 @@ class TubeletConfig:
         stem: channels after each stem's first convolution.
         stem_blocks: residual convolutions of a stem after its first strided one, after each inner one, and on the
             finished tokens.
+        overlap: share of a tubelet's edge (z, y, x) that it has in common with the next one; the stride is the rest.
+        depth_mm: extent of a fine tubelet along z in mm, whatever the slice thickness; 0 counts slices instead.
     """
 
     fine: Size = (2, 16, 16)
@@ -52,10 +62,39 @@ class TubeletConfig:
     widths: tuple[int, int, int] = (96, 192, 256)
     stem: int = 32
     stem_blocks: tuple[int, int, int] = (0, 1, 0)
+    overlap: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    depth_mm: float = 0.0
 
     @property
     def sizes(self) -> tuple[Size, Size, Size]:
         return self.fine, self.mid, self.coarse
+
+    @property
+    def strides(self) -> tuple[Size, Size, Size]:
+        """Voxels from one token to the next, per scale."""
+        fine, mid, coarse = (
+            triple(max(1, round(s * (1 - share))) for s, share in zip(size, self.overlap, strict=True))
+            for size in self.sizes
+        )
+        return fine, mid, coarse
+
+    @property
+    def multiple(self) -> Size:
+        """Voxels (z, y, x) of which a volume must be a whole multiple; the tokenizer fills it up to that."""
+        return triple(math.lcm(*axis) for axis in zip(*self.strides, strict=True))
+
+    def cells(self, shape: Size, spacing: tuple[float, float, float], scale: int = 0) -> Size:
+        """Tokens (t, h, w) of a scale for a volume of ``shape`` voxels of ``spacing`` mm (z, y, x)."""
+        if self.depth_mm > 0:
+            shape = (virtual_slices(shape[0], spacing[0], self.slice_mm), *shape[1:])
+        return triple(
+            -(-n // m) * m // s for n, m, s in zip(shape, self.multiple, self.strides[scale], strict=True)
+        )  # fmt: skip
+
+    @property
+    def slice_mm(self) -> float:
+        """Thickness to which `adapt_depth` brings every scan."""
+        return self.depth_mm / self.fine[0]
 
 
 class Windows(nn.Module):
@@ -74,14 +113,66 @@ class Windows(nn.Module):
         return ((hu.unsqueeze(-1) - self.low) / self.width).clamp_(0, 1).permute(0, 4, 1, 2, 3)
 
 
-def token_centres(grid: Size, size: Size, spacing: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:
-    """Centres (z, y, x) in mm of every tubelet, measured from the centre of the field of view."""
+def token_centres(
+    grid: Size, stride: Size, spacing: Float[Tensor, "b 3"], middle: Float[Tensor, "b 3"] | None = None
+) -> Float[Tensor, "b n 3"]:
+    """Centres (z, y, x) in mm of every tubelet, measured from the centre of the field of view.
+
+    ``middle`` is that centre in voxels from the grid's origin: of the grid itself when not given.
+    """
     axes = []
-    for cells, voxels in zip(grid, size, strict=True):
-        middle = (torch.arange(cells, device=spacing.device, dtype=torch.float32) + 0.5 - cells / 2) * voxels
-        axes.append(middle)
-    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
-    return places[None] * spacing[:, None, :].float()
+    for cells, voxels in zip(grid, stride, strict=True):
+        centre = cells / 2 if middle is None else 0.0
+        axes.append((torch.arange(cells, device=spacing.device, dtype=torch.float32) + 0.5 - centre) * voxels)
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, 3)
+    return (places if middle is None else places - middle[:, None, :]) * spacing[:, None, :].float()
+
+
+def valid_box(valid: Bool[Tensor, "b z y x"]) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3"]]:
+    """Edges (z, y, x), in voxels, of the smallest box that holds everything valid; all of the grid if nothing is."""
+    low, high = [], []
+    for axis in range(3):
+        seen = valid.any(dim=[a + 1 for a in range(3) if a != axis])
+        cells = seen.shape[1]
+        seen = seen | ~seen.any(1, keepdim=True)
+        index = torch.arange(cells, device=valid.device, dtype=torch.float32)
+        low.append(torch.where(seen, index, float(cells)).amin(1))
+        high.append(torch.where(seen, index + 1, 0.0).amax(1))
+    return torch.stack(low, 1), torch.stack(high, 1)
+
+
+def virtual_slices(slices: int, thickness: float, wanted: float) -> int:
+    """Slices of ``wanted`` mm that hold ``slices`` of ``thickness`` mm (a hundredth of a slice more is no slice)."""
+    return max(1, math.ceil(slices * thickness / wanted - 0.01))
+
+
+def adapt_depth(volume: VolumeBatch, slice_mm: float) -> VolumeBatch:
+    """Bring every scan to slices of ``slice_mm``, so that a tubelet spans the same millimetres in all of them.
+
+    Thin slices are averaged, thick ones repeated, by the share of each that lies in the new one. Scans of different
+    thickness may share a batch: the shorter ones are padded. How many slices there will be is decided by the data, so
+    this step stands before the network and outside of a compiled graph.
+    """
+    hu, spacing = volume.hu, volume.spacing
+    valid = torch.ones_like(hu, dtype=torch.bool) if volume.valid is None else volume.valid
+    counts = [virtual_slices(hu.shape[1], float(z), slice_mm) for z in spacing[:, 0]]
+    step = slice_mm / spacing[:, 0]
+    weights = axis_weights(hu.shape[1], max(counts), torch.zeros_like(step), step).to(hu.dtype)
+    covered = torch.einsum("boz,bzyx->boyx", weights, valid.to(hu.dtype))
+    total = torch.einsum("boz,bzyx->boyx", weights, hu * valid)
+    seen = covered > 0.01
+    thin = torch.cat((torch.full_like(spacing[:, :1], slice_mm), spacing[:, 1:]), dim=1)
+    return VolumeBatch(total / covered.clamp_min(0.01), thin, None if bool(seen.all()) else seen)
+
+
+def fill_up(volume: VolumeBatch, multiple: Size) -> VolumeBatch:
+    """Fill a volume up at its end, with invalid voxels, to a whole multiple of ``multiple``."""
+    extra = [-n % m for n, m in zip(volume.hu.shape[1:], multiple, strict=True)]
+    if not any(extra):
+        return volume
+    pad = (0, extra[2], 0, extra[1], 0, extra[0])
+    valid = torch.ones_like(volume.hu, dtype=torch.bool) if volume.valid is None else volume.valid
+    return VolumeBatch(F.pad(volume.hu, pad), volume.spacing, F.pad(valid, pad))
 
 
 def strides_of(size: Size) -> list[Size]:
@@ -125,21 +216,29 @@ class ConvResidual(nn.Module):
 class TubeletStem(nn.Module):
     """Embeds tubelets of one scale: strided convolutions whose strides multiply to the tubelet size.
 
-    Padding is invisible: wherever a convolution reads, invalid voxels are zero, as beyond the border.
+    Where tubelets overlap, the strides multiply to ``stride`` and the last convolution is as large as the tubelet (the
+    next larger number of its steps that stays centred). Padding is invisible: wherever a convolution reads, invalid
+    voxels are zero, as beyond the border.
     """
 
-    def __init__(self, size: Size, channels_in: int, width: int, first: int, blocks: Size) -> None:
+    def __init__(
+        self, size: Size, channels_in: int, width: int, first: int, blocks: Size, stride: Size | None = None
+    ) -> None:
         super().__init__()
-        steps = strides_of(size)
+        cell = stride or size
+        steps = strides_of(cell)
         widths = [min(first * 2**i, width) for i in range(len(steps) - 1)] + [width]
         self.strides = steps
         self.convs, self.residuals = nn.ModuleList(), nn.ModuleList()
         before = channels_in
-        for index, (stride, after) in enumerate(zip(steps, widths, strict=True)):
+        for index, (step, after) in enumerate(zip(steps, widths, strict=True)):
             # Strides of one and two look one voxel beyond their cell; larger ones just cut.
-            kernel = triple(3 if s <= 2 else s for s in stride)
+            kernel = triple(3 if s <= 2 else s for s in step)
             padding = triple(1 if k == 3 else 0 for k in kernel)
-            self.convs.append(nn.Conv3d(before, after, kernel, stride, padding))
+            if index == len(steps) - 1 and cell != size:
+                reach = [_reach(whole, c, s, k) for whole, c, s, k in zip(size, cell, step, kernel, strict=True)]
+                kernel, padding = triple(k for k, _ in reach), triple(p for _, p in reach)
+            self.convs.append(nn.Conv3d(before, after, kernel, step, padding))
             count = blocks[0] if index == 0 else blocks[2] if index == len(steps) - 1 else blocks[1]
             self.residuals.append(nn.ModuleList(ConvResidual(after) for _ in range(count)))
             before = after
@@ -156,14 +255,24 @@ class TubeletStem(nn.Module):
         return self.norm(rearrange(x, "b c t h w -> b (t h w) c"))
 
 
+def _reach(size: int, cell: int, step: int, kernel: int) -> tuple[int, int]:
+    """Kernel and padding of the last convolution of an overlapping stem, along one axis."""
+    if size == cell:
+        return kernel, 1 if kernel == 3 else 0
+    wide = max(kernel, -(-size * step // cell))
+    wide += (wide - step) % 2
+    return wide, (wide - step) // 2
+
+
 class TubeletTokenizer(nn.Module):
     """Volume -> `VisualTokens` before any attention."""
 
     def __init__(self, config: TubeletConfig, windows: tuple[tuple[float, float], ...]) -> None:
         super().__init__()
+        _check(config)
         self.config = config
         self.windows = Windows(windows)
-        self.pools = [triple(max(1, s // f) for s, f in zip(size, config.fine, strict=True)) for size in config.sizes]
+        self.pools = [_pool_of(size, stride, config) for size, stride in zip(config.sizes, config.strides, strict=True)]
         self.stems = nn.ModuleList(
             TubeletStem(
                 triple(s // p for s, p in zip(size, pool, strict=True)),
@@ -171,40 +280,74 @@ class TubeletTokenizer(nn.Module):
                 width,
                 config.stem,
                 config.stem_blocks,
+                triple(s // p for s, p in zip(stride, pool, strict=True)),
             )
-            for size, pool, width in zip(config.sizes, self.pools, config.widths, strict=True)
+            for size, stride, pool, width in zip(config.sizes, config.strides, self.pools, config.widths, strict=True)
         )
         self.scale_embedding = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in config.widths)
 
     def forward(self, volume: VolumeBatch) -> VisualTokens:
-        image = self.windows(volume.hu)
+        volume = fill_up(volume, self.config.multiple)
+        image, seen = self.windows(volume.hu), None
+        if volume.valid is not None:
+            seen = volume.valid.float().unsqueeze(1)
+            image = image * seen
+        middle = None
+        if volume.valid is not None:
+            low, high = valid_box(volume.valid)
+            middle = (low + high) / 2
         scales = []
-        for size, pool, stem, mark in zip(self.config.sizes, self.pools, self.stems, self.scale_embedding, strict=True):
-            view = image if pool == (1, 1, 1) else F.avg_pool3d(image, pool)
-            seen = None if volume.valid is None else F.max_pool3d(volume.valid.float().unsqueeze(1), pool)
-            grid = grid_of(volume, size)
+        for stride, pool, stem, mark in zip(
+            self.config.strides, self.pools, self.stems, self.scale_embedding, strict=True
+        ):
+            view, valid = _view(image, seen, pool)
+            grid = triple(n // s for n, s in zip(volume.hu.shape[1:], stride, strict=True))
             scales.append(
                 ScaleTokens(
-                    tokens=stem(view, seen) + mark,
+                    tokens=stem(view, valid) + mark,
                     grid=grid,
-                    centres=token_centres(grid, size, volume.spacing),
-                    valid=pool_valid(volume, size),
+                    centres=token_centres(grid, stride, volume.spacing, middle),
+                    valid=pool_valid(volume, stride),
                 )
             )
-        return VisualTokens(*scales)
+        return VisualTokens(scales[0], scales[1], scales[2])
 
 
-def grid_of(volume: VolumeBatch, size: Size) -> Size:
-    """Tokens per axis; the volume must be a whole number of tubelets (`data` pads it to that)."""
-    shape = volume.hu.shape[1:]
-    if any(n % s for n, s in zip(shape, size, strict=True)):
-        raise ValueError(f"volume {tuple(shape)} is not a whole number of tubelets {size} (z, y, x)")
-    return triple(n // s for n, s in zip(shape, size, strict=True))
+def _check(config: TubeletConfig) -> None:
+    """Refuse sizes and overlaps that make no tubelets."""
+    if min(n for size in config.sizes for n in size) < 1:
+        raise ConfigError("a tubelet has no voxels", expected="sizes of at least one voxel", got=repr(config.sizes))
+    if not all(0 <= share < 1 for share in config.overlap):
+        raise ConfigError("tubelets cannot overlap so", expected="shares from 0 to below 1", got=repr(config.overlap))
+    if config.depth_mm < 0:
+        raise ConfigError(
+            "a tubelet cannot have that depth", expected="mm, or 0 to count slices", got=f"{config.depth_mm:g}"
+        )
 
 
-def pool_valid(volume: VolumeBatch, size: Size) -> Bool[Tensor, "b n"]:
-    """A tubelet is valid when any of its voxels is."""
+def _pool_of(size: Size, stride: Size, config: TubeletConfig) -> Size:
+    """How far a scale's view is averaged before its stem: as near to a fine tubelet's voxel count as divides evenly."""
+    pools = []
+    for whole, step, fine in zip(size, stride, config.fine, strict=True):
+        divisors = [p for p in range(1, max(1, whole // fine) + 1) if whole % p == 0 and step % p == 0]
+        pools.append(divisors[-1])
+    return triple(pools)
+
+
+def _view(image: Tensor, seen: Tensor | None, pool: Size) -> tuple[Tensor, Tensor | None]:
+    """The image as a scale sees it: the mean over the valid voxels of each block, and which blocks have any."""
+    if pool == (1, 1, 1):
+        return image, seen
+    view = F.avg_pool3d(image, pool)
+    if seen is None:
+        return view, None
+    return view / F.avg_pool3d(seen, pool).clamp_min(1e-6), F.max_pool3d(seen, pool)
+
+
+def pool_valid(volume: VolumeBatch, stride: Size) -> Bool[Tensor, "b n"]:
+    """A tubelet is valid when any voxel of its cell is."""
     if volume.valid is None:
-        cells = torch.tensor(grid_of(volume, size)).prod()
-        return torch.ones(volume.hu.shape[0], int(cells), dtype=torch.bool, device=volume.hu.device)
-    return F.max_pool3d(volume.valid.float().unsqueeze(1), size).flatten(1) > 0
+        t, h, w = (n // s for n, s in zip(volume.hu.shape[1:], stride, strict=True))
+        cells = t * h * w
+        return torch.ones(volume.hu.shape[0], cells, dtype=torch.bool, device=volume.hu.device)
+    return F.max_pool3d(volume.valid.float().unsqueeze(1), stride).flatten(1) > 0

@@ -9,12 +9,13 @@
 ```
 
 Cost grows linearly with voxels: only the coarse stage attends globally. Layer numbers are the reference of 12;
-`depths` holds any other split.
+`depths` holds any other split. The other backbones are this one with other layers (`swin`, `timesformer`), another
+shape (`isotropic`) or more to look at (`public`); the choice of injection and mapping is theirs too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from itertools import pairwise
 from typing import cast
 
@@ -22,139 +23,18 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from ctscribe.layers import Block
-from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
-from ctscribe.vision.tubelets import Size, TubeletConfig, TubeletTokenizer, triple
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The vision station.
-
-    Attributes:
-        tubelets: how the volume is cut into tokens.
-        depths: layers per stage (fine, mid, coarse).
-        head_dim: channels per attention head.
-        window: tokens (t, h, w) per attention window.
-        mlp_ratio: width of the feed-forward layers over that of the tokens.
-        longest_mm: longest wavelength of the rotary positions.
-        embedding: width of the one-vector-per-scale summaries that the consistency loss compares.
-    """
-
-    tubelets: TubeletConfig = TubeletConfig()
-    depths: tuple[int, int, int] = (4, 4, 4)
-    head_dim: int = 32
-    window: Size = (4, 4, 4)
-    mlp_ratio: float = 4.0
-    longest_mm: float = 400.0
-    embedding: int = 64
-
-
-def to_windows(x: Float[Tensor, "b n c"], grid: Size, window: Size) -> Float[Tensor, "bw k c"]:
-    """Cut a token grid into windows, windows joining the batch axis."""
-    t, h, w = grid
-    return rearrange(
-        x,
-        "b (t wt h wh w ww) c -> (b t h w) (wt wh ww) c",
-        t=t // window[0], wt=window[0], h=h // window[1], wh=window[1], w=w // window[2], ww=window[2],
-    )  # fmt: skip
-
-
-def from_windows(x: Float[Tensor, "bw k c"], grid: Size, window: Size) -> Float[Tensor, "b n c"]:
-    """Undo `to_windows`."""
-    t, h, w = (g // s for g, s in zip(grid, window, strict=True))
-    return rearrange(
-        x,
-        "(b t h w) (wt wh ww) c -> b (t wt h wh w ww) c",
-        t=t, h=h, w=w, wt=window[0], wh=window[1], ww=window[2],
-    )  # fmt: skip
-
-
-def roll(x: Tensor, grid: Size, shift: Size) -> Tensor:
-    """Shift a flat token grid (b, n, ...) cyclically."""
-    t, h, w = grid
-    shaped = x.reshape(x.shape[0], t, h, w, *x.shape[2:])
-    return torch.roll(shaped, shift, dims=(1, 2, 3)).reshape(x.shape)
-
-
-class WindowBlock(nn.Module):
-    """A transformer block inside (optionally shifted) windows of a token grid; without a window it is global.
-
-    Windows are counted from the grid's origin, and a grid that is no whole number of windows is filled up with invalid
-    tokens at its end: padding a volume therefore changes nothing for its valid tokens. A shift is cyclic; tokens that
-    it brings together from opposite borders are kept apart.
-    """
-
-    def __init__(
-        self, dim: int, heads: int, window: Size | None, shifted: bool, mlp_ratio: float, longest_mm: float
-    ) -> None:
-        super().__init__()
-        self.window, self.shifted = window, shifted
-        self.block = Block(dim, heads, mlp_ratio=mlp_ratio, longest_mm=longest_mm)
-
-    def forward(self, scale: ScaleTokens) -> Float[Tensor, "b n c"]:
-        if self.window is None:
-            valid = None if bool(scale.valid.all()) else scale.valid
-            return self.block(scale.tokens, valid=valid, positions=scale.centres)[0]
-        window = self.window
-        whole = _fill_up(scale, window)
-        x, places, valid, grid = whole.tokens, whole.centres, whole.valid, whole.grid
-        shift = (window[0] // 2, window[1] // 2, window[2] // 2) if self.shifted else (0, 0, 0)
-        seam = None
-        if any(shift):
-            back = (-shift[0], -shift[1], -shift[2])
-            x, places, valid = roll(x, grid, back), roll(places, grid, back), roll(valid, grid, back)
-            seam = _seam_bias(grid, window, shift, x.shape[0], x.device)
-        mask = to_windows(valid.unsqueeze(-1).float(), grid, window).squeeze(-1) > 0
-        out, _ = self.block(
-            to_windows(x, grid, window),
-            valid=None if bool(mask.all()) else mask,
-            bias=seam,
-            positions=to_windows(places, grid, window),
-        )
-        out = from_windows(out, grid, window)
-        out = roll(out, grid, shift) if any(shift) else out
-        return _cut_back(out, grid, scale.grid)
-
-
-def _fill_up(scale: ScaleTokens, window: Size) -> ScaleTokens:
-    """The grid extended to whole windows with invalid tokens."""
-    t, h, w = scale.grid
-    extra = [-n % size for n, size in zip(scale.grid, window, strict=True)]
-    if not any(extra):
-        return scale
-    pad = (0, 0, 0, extra[2], 0, extra[1], 0, extra[0])
-
-    def extend(x: Tensor) -> Tensor:
-        return nn.functional.pad(x.reshape(x.shape[0], t, h, w, -1), pad).flatten(1, 3)
-
-    grid = (t + extra[0], h + extra[1], w + extra[2])
-    valid = extend(scale.valid.float().unsqueeze(-1)).squeeze(-1) > 0
-    return ScaleTokens(extend(scale.tokens), grid, extend(scale.centres), valid)
-
-
-def _cut_back(x: Float[Tensor, "b n c"], grid: Size, wanted: Size) -> Float[Tensor, "b m c"]:
-    """Undo `_fill_up` for tokens."""
-    if grid == wanted:
-        return x
-    t, h, w = wanted
-    return x.reshape(x.shape[0], *grid, -1)[:, :t, :h, :w].flatten(1, 3)
-
-
-def _seam_bias(grid: Size, window: Size, shift: Size, batch: int, device: torch.device) -> Float[Tensor, "bw 1 k k"]:
-    """Additive bias that separates tokens from opposite borders after a cyclic shift."""
-    marks = []
-    for cells, size, moved in zip(grid, window, shift, strict=True):
-        axis = torch.zeros(cells, device=device)
-        if moved:
-            axis[cells - size : cells - moved] = 1
-            axis[cells - moved :] = 2
-        marks.append(axis)
-    z, y, x = torch.meshgrid(*marks, indexing="ij")
-    ids = to_windows((z * 9 + y * 3 + x).reshape(1, -1, 1), grid, window).squeeze(-1)
-    bias = (ids[:, None, :] != ids[:, :, None]).float() * -1e4
-    return bias.repeat(batch, 1, 1).unsqueeze(1)
+from ctscribe.errors import ConfigError
+from ctscribe.tensors import Routing, ScaleTokens, VisualTokens, VolumeBatch
+from ctscribe.vision.air import without_air
+from ctscribe.vision.config import EncoderConfig
+from ctscribe.vision.injection import INJECTIONS
+from ctscribe.vision.positions import PositionTable, wavelength
+from ctscribe.vision.resample import Size, regrid
+from ctscribe.vision.routing import Router, routing_of
+from ctscribe.vision.tubelets import TubeletTokenizer, adapt_depth, fill_up, triple
+from ctscribe.vision.windows import WindowBlock
 
 
 class Merge(nn.Module):
@@ -163,65 +43,227 @@ class Merge(nn.Module):
     def __init__(self, dim_in: int, dim_out: int, factor: Size) -> None:
         super().__init__()
         self.factor = factor
-        self.norm = nn.LayerNorm(dim_in * factor[0] * factor[1] * factor[2])
+        self.norm = nn.LayerNorm(dim_in * math.prod(factor))
         self.linear = nn.Linear(self.norm.normalized_shape[0], dim_out, bias=False)
 
-    def forward(self, x: Float[Tensor, "b n c"], grid: Size) -> Float[Tensor, "b m d"]:
+    def forward(self, scale: ScaleTokens, grid: Size, masked: bool) -> Float[Tensor, "b m d"]:
+        x = scale.tokens * scale.valid.unsqueeze(-1) if masked else scale.tokens
         a, b, c = self.factor
-        t, h, w = (g // f for g, f in zip(grid, self.factor, strict=True))
         joined = rearrange(
-            x, "b (t a h b2 w c2) c -> b (t h w) (a b2 c2 c)", t=t, a=a, h=h, b2=b, w=w, c2=c
+            x, "b (t a h b2 w c2) c -> b (t h w) (a b2 c2 c)", t=grid[0], a=a, h=grid[1], b2=b, w=grid[2], c2=c
         )  # fmt: skip
         return self.linear(self.norm(joined))
 
 
-class PyramidEncoder(nn.Module):
-    """`VolumeBatch` -> `VisualTokens`: tokenizer, then three stages with residual injection.
+class Bring(nn.Module):
+    """Tokens of one grid on another over the same field of view (mean or copy), projected to its width."""
 
-    The injection of a scale is ``x + project(norm(tubelets))`` at the entrance of its stage: the tubelets of that scale
-    are added to what the finer stages already know.
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim_in)
+        self.linear = nn.Linear(dim_in, dim_out, bias=False)
+
+    def forward(self, scale: ScaleTokens, grid: Size, masked: bool) -> Float[Tensor, "b m d"]:
+        return regrid(scale, grid, self.linear(self.norm(scale.tokens)), masked=masked)
+
+
+class PyramidEncoder(nn.Module):
+    """`VolumeBatch` -> `VisualTokens`: tokenizer, then three stages that each scale enters in its turn.
+
+    The injection of a scale is ``x + project(tubelets)`` at the entrance of its stage (or one of the other
+    `INJECTIONS`): the tubelets of that scale meet what the finer stages already know.
     """
 
     def __init__(self, config: EncoderConfig, windows: tuple[tuple[float, float], ...]) -> None:
         super().__init__()
+        _check(config)
         self.config = config
         self.tokenizer = TubeletTokenizer(config.tubelets, windows)
-        sizes, widths = config.tubelets.sizes, config.tubelets.widths
-        steps = [triple(b // a for a, b in zip(small, large, strict=True)) for small, large in pairwise(sizes)]
-        self.merges = nn.ModuleList(Merge(widths[i], widths[i + 1], steps[i]) for i in range(2))
-        self.inject = nn.ModuleList(nn.Linear(w, w) for w in widths)
-        self.stages = nn.ModuleList(self._stage(i) for i in range(3))
-        self.norms = nn.ModuleList(nn.LayerNorm(w) for w in widths)
-        self.embeddings = nn.ModuleList(nn.Linear(w, config.embedding) for w in widths)
+        stage_widths = self.stage_widths
+        self.merges = nn.ModuleList(self._merge(i) for i in range(1, 3))
+        self.inject = nn.ModuleList(nn.Linear(w, d) for w, d in zip(self.widths, stage_widths, strict=True))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(self._layer(i, layer) for layer in range(config.depths[i])) for i in range(3)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(w) for w in self.widths)
+        self.embeddings = nn.ModuleList(nn.Linear(w, config.embedding) for w in self.widths)
+        self._build_choices()
 
-    def _stage(self, index: int) -> nn.ModuleList:
-        config, width = self.config, self.config.tubelets.widths[index]
-        heads = max(1, width // config.head_dim)
-        return nn.ModuleList(
-            WindowBlock(
-                width,
-                heads,
-                None if index == 2 else config.window,
-                shifted=index < 2 and layer % 2 == 1,
-                mlp_ratio=config.mlp_ratio,
-                longest_mm=config.longest_mm,
+    def _build_choices(self) -> None:
+        """Modules of the choices that are not the default; after all others, so that the default draws the same."""
+        config, widths = self.config, self.stage_widths
+        routed = config.mapping == "routed"
+        entries = [config.depths[i] if routed else int(i > 0) for i in range(3)]
+        self.joins = nn.ModuleList(
+            nn.ModuleList(
+                INJECTIONS[config.injection](widths[i], self._heads(i), self._window(i), self._longest(i))
+                for _ in range(entries[i])
             )
-            for layer in range(config.depths[index])
+            for i in range(3)
+        )
+        self.tables = nn.ModuleDict(
+            {
+                str(i): PositionTable(widths[i], config.longest_mm)
+                for i, kind in enumerate(config.positions)
+                if kind == "learned"
+            }
+        )
+        self.routers, self.brought = nn.ModuleList(), nn.ModuleList()
+        if routed:
+            for i, width in enumerate(widths):
+                self.routers.append(nn.ModuleList(Router(width, i, config.routes) for _ in range(config.depths[i])))
+                # A scale comes to its own stage by `inject`, to the others by a way of its own.
+                ways = {str(j): Bring(w, width) for j, w in enumerate(self.widths) if j != i}
+                self.brought.append(nn.ModuleDict(ways))
+
+    # ------------------------------------------------------------------ what another backbone may change
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Channels of the tokens that come out, per scale."""
+        return self.config.tubelets.widths
+
+    @property
+    def stage_widths(self) -> tuple[int, int, int]:
+        """Channels of the stream inside each stage."""
+        return self.widths
+
+    def _window(self, index: int) -> Size | None:
+        """Window of a stage; None where it attends globally."""
+        return None if index == 2 else self.config.window
+
+    def _layer(self, index: int, layer: int) -> nn.Module:
+        """One layer of a stage: ``forward(scale, masked=, skip=) -> tokens``."""
+        return WindowBlock(
+            self.stage_widths[index],
+            self._heads(index),
+            self._window(index),
+            shifted=index < 2 and layer % 2 == 1,
+            mlp_ratio=self.config.mlp_ratio,
+            longest_mm=self._longest(index),
         )
 
+    def _merge(self, index: int) -> nn.Module:
+        """From stage ``index - 1`` to stage ``index``."""
+        small, large = list(pairwise(self.config.tubelets.strides))[index - 1]
+        width_in, width_out = self.stage_widths[index - 1], self.stage_widths[index]
+        if all(b % a == 0 for a, b in zip(small, large, strict=True)):
+            return Merge(width_in, width_out, triple(b // a for a, b in zip(small, large, strict=True)))
+        return Bring(width_in, width_out)
+
+    def _places(self, tubelets: VisualTokens) -> tuple[ScaleTokens, ScaleTokens, ScaleTokens]:
+        """The grid that each stage works on (tokens do not matter)."""
+        return tubelets.scales
+
+    def _own(self, index: int, tubelets: VisualTokens, masked: bool) -> Tensor:
+        """Tubelets of a stage's own scale, on its grid and at its width."""
+        return self.inject[index](tubelets.scales[index].tokens)
+
+    def _leave(self, index: int, stream: ScaleTokens, tubelets: VisualTokens, masked: bool) -> Float[Tensor, "b n c"]:
+        """From a stage's stream to the tokens of its scale."""
+        return stream.tokens
+
+    # ------------------------------------------------------------------------------------------- forward
     def forward(self, volume: VolumeBatch) -> VisualTokens:
-        tubelets = self.tokenizer(volume)
+        return self.encode(self.adapt(volume))
+
+    def adapt(self, volume: VolumeBatch) -> VolumeBatch:
+        """What depends on the data alone: slices of equal thickness, where the configuration asks for it."""
+        tubelets = self.config.tubelets
+        return adapt_depth(volume, tubelets.slice_mm) if tubelets.depth_mm > 0 else volume
+
+    def encode(self, volume: VolumeBatch) -> VisualTokens:
+        """`forward` for scans whose slices are already as the configuration wants them; one graph when compiled."""
+        volume = fill_up(volume, self.config.tubelets.multiple)
+        tubelets = self.see(volume)
+        masked = volume.valid is not None or self.config.skip_air
+        if self.config.skip_air:
+            tubelets = without_air(volume, tubelets, self.config.tubelets.strides[0])
+        walk = {"thirds": self._thirds, "parallel": self._parallel, "routed": self._routed}[self.config.mapping]
+        seen, routing = walk(tubelets, masked)
+        fine, mid, coarse = (
+            scale.map(norm(self._leave(i, stream, tubelets, masked)))
+            for i, (scale, stream, norm) in enumerate(zip(tubelets.scales, seen, self.norms, strict=True))
+        )
+        return VisualTokens(fine, mid, coarse, routing)
+
+    def see(self, volume: VolumeBatch) -> VisualTokens:
+        """The volume as tokens, before any attention."""
+        return self.tokenizer(volume)
+
+    def _thirds(self, tubelets: VisualTokens, masked: bool) -> tuple[list[ScaleTokens], None]:
+        """Each scale enters at the entrance of its own stage; what the finer ones know comes along."""
         seen: list[ScaleTokens] = []
-        x: Tensor | None = None
-        for index, scale in enumerate(tubelets.scales):
-            injected = self.inject[index](scale.tokens)
-            x = injected if x is None else self.merges[index - 1](x, seen[-1].grid) + injected
-            x = x * scale.valid.unsqueeze(-1)
-            for layer in cast(nn.ModuleList, self.stages[index]):
-                x = layer(scale.map(x))
-            seen.append(scale.map(x))
-        fine, mid, coarse = (s.map(norm(s.tokens)) for s, norm in zip(seen, self.norms, strict=True))
-        return VisualTokens(fine, mid, coarse)
+        for index, place in enumerate(self._places(tubelets)):
+            x = self._own(index, tubelets, masked)
+            if index:
+                x = self._join(index, 0, place.map(self.merges[index - 1](seen[-1], place.grid, masked)), x, masked)
+            seen.append(self._stage(index, place, x, masked))
+        return seen, None
+
+    def _parallel(self, tubelets: VisualTokens, masked: bool) -> tuple[list[ScaleTokens], None]:
+        """A branch per scale, none of which knows of the others until all have finished; then finer joins coarser."""
+        branches = [
+            self._stage(index, place, self._own(index, tubelets, masked), masked)
+            for index, place in enumerate(self._places(tubelets))
+        ]
+        seen = branches[:1]
+        for index, place in enumerate(branches[1:], start=1):
+            merged = place.map(self.merges[index - 1](seen[-1], place.grid, masked))
+            seen.append(place.map(self._join(index, 0, merged, place.tokens, masked)))
+        return seen, None
+
+    def _routed(self, tubelets: VisualTokens, masked: bool) -> tuple[list[ScaleTokens], Routing]:
+        """Before every layer each token chooses the scales it listens to."""
+        seen: list[ScaleTokens] = []
+        reports: list[tuple[Tensor, Tensor, Tensor]] = []
+        for index, place in enumerate(self._places(tubelets)):
+            ways = cast(nn.ModuleDict, self.brought[index])
+            offered = [
+                self._own(index, tubelets, masked) if j == index else ways[str(j)](scale, place.grid, masked)
+                for j, scale in enumerate(tubelets.scales)
+            ]
+            x = self.merges[index - 1](seen[-1], place.grid, masked) if index else offered[0]
+            x = self._placed(index, place, x)
+            for number, layer in enumerate(cast(nn.ModuleList, self.stages[index])):
+                router = cast(nn.ModuleList, self.routers[index])[number]
+                gates, *report = router(x, place.valid)
+                reports.append((report[0], report[1], report[2]))
+                mixed = sum(gates[..., j : j + 1] * tokens for j, tokens in enumerate(offered))
+                x = self._join(index, number, place.map(x), cast(Tensor, mixed), masked)
+                x = self._run(layer, place, x, masked)
+            seen.append(place.map(x))
+        gates_, chances, firsts = (list(part) for part in zip(*reports, strict=True))
+        return seen, routing_of(gates_, chances, firsts)
+
+    def _stage(self, index: int, place: ScaleTokens, x: Tensor, masked: bool) -> ScaleTokens:
+        x = self._placed(index, place, x)
+        for layer in cast(nn.ModuleList, self.stages[index]):
+            x = self._run(layer, place, x, masked)
+        return place.map(x)
+
+    def _placed(self, index: int, place: ScaleTokens, x: Tensor) -> Tensor:
+        """The stream at a stage's entrance: told where it is, nothing where there is nothing."""
+        if str(index) in self.tables:
+            x = x + self.tables[str(index)](place.centres)
+        return x * place.valid.unsqueeze(-1)
+
+    def _join(self, index: int, entry: int, x: ScaleTokens, tubelets: Tensor, masked: bool) -> Tensor:
+        join = cast(nn.ModuleList, self.joins[index])[entry]
+        return join(x, tubelets, masked=masked, skip=self.config.skip_air)
+
+    def _run(self, layer: nn.Module, place: ScaleTokens, x: Tensor, masked: bool) -> Tensor:
+        def apply(tokens: Tensor) -> Tensor:
+            return layer(place.map(tokens), masked=masked, skip=self.config.skip_air)
+
+        if self.config.checkpointing and torch.is_grad_enabled():
+            return checkpoint(apply, x, use_reentrant=False)
+        return apply(x)
+
+    def _heads(self, index: int) -> int:
+        return max(1, self.stage_widths[index] // self.config.head_dim)
+
+    def _longest(self, index: int) -> float | None:
+        return wavelength(self.config.positions[index], self.config.longest_mm)
 
     def embed_scales(self, visual: VisualTokens) -> Float[Tensor, "b 3 e"]:
         """One vector per scale: the projected mean of its valid tokens."""
@@ -229,3 +271,13 @@ class PyramidEncoder(nn.Module):
             (s.tokens * s.valid.unsqueeze(-1)).sum(1) / s.valid.sum(1, keepdim=True).clamp_min(1) for s in visual.scales
         ]
         return torch.stack([project(m) for project, m in zip(self.embeddings, means, strict=True)], dim=1)
+
+
+def _check(config: EncoderConfig) -> None:
+    """Refuse numbers that build nothing."""
+    if config.mapping == "routed" and not 1 <= config.routes <= 3:
+        raise ConfigError("a token cannot listen to that many scales", expected="1, 2 or 3", got=str(config.routes))
+    if config.mapping == "routed" and sum(config.depths) == 0:
+        raise ConfigError("a routing needs layers to route to", expected="depths above zero", got=str(config.depths))
+    if min(config.window) < 1:
+        raise ConfigError("an attention window has no tokens", expected="at least one", got=str(config.window))
