@@ -6,15 +6,16 @@
               ───────────────── plus, for every layer, what was detected ─────────────────
 ```
 
-The host is wrapped, never rewritten: each decoder layer becomes a `FusedLayer` that first attends to its memory and
-then runs the untouched host layer. Memory travels as keyword arguments of ``forward``, so ``generate`` with a cache,
-beams or neither behaves as for any Hugging Face model.
+That is the default; `plan` holds the other strategies. The host is wrapped, never rewritten: each decoder layer becomes
+a `FusedLayer` that first attends to its memory and then runs the untouched host layer. Memory travels as keyword
+arguments of ``forward``, so ``generate`` with a cache, beams or neither behaves as for any Hugging Face model.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ctscribe import ontology
+from ctscribe.language.config import Compress, Strategy
 from ctscribe.language.gated import GatedCrossAttention
+from ctscribe.language.plan import ONLY, Readers, quarter_of, readers_of
+from ctscribe.language.two_pass import Bridge, read_twice
 
-QUARTERS = ("fine", "mid", "coarse", "structure")
+__all__ = ["FusedDecoder", "FusedLayer", "Memory", "quarter_of"]
 
 
 @dataclass(frozen=True)
 class Memory:
     """Everything the writer may look at, in the width of the memory: tokens (b, m, d) and which are real (b, m).
 
-    ``findings`` are read by every layer, the four others by their quarter.
+    ``findings`` are read by every layer, the others as `plan` says. ``queries`` are what a Q-Former made of the four
+    visual memories, None without one.
     """
 
     fine: Float[Tensor, "b m1 d"]
@@ -44,32 +49,65 @@ class Memory:
     structure: Float[Tensor, "b m4 d"]
     structure_valid: Bool[Tensor, "b m4"]
     findings: Float[Tensor, "b f d"]
+    queries: Float[Tensor, "b q d"] | None = None
+    queries_valid: Bool[Tensor, "b q"] | None = None
 
-
-def quarter_of(layer: int, layers: int) -> str:
-    """Which memory a layer reads; ranges are fractions, so any depth works."""
-    return QUARTERS[min(3, 4 * layer // layers)]
+    def gather(self, fields: Iterable[str]) -> tuple[Float[Tensor, "b m d"], Bool[Tensor, "b m"]]:
+        """Several memories side by side, in the precision of the findings, and which of their tokens are real."""
+        tokens, masks = [], []
+        for name in fields:
+            field = getattr(self, name).to(self.findings.dtype)
+            valid = None if name == "findings" else getattr(self, f"{name}_valid")
+            tokens.append(field)
+            masks.append(torch.ones(field.shape[:2], dtype=torch.bool, device=field.device) if valid is None else valid)
+        return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
 
 
 class FusedLayer(nn.Module):
-    """Gated cross-attention to one memory, then the host's own layer."""
+    """Gated cross-attention to one memory or several at once, then the host's own layer.
 
-    def __init__(self, host: nn.Module, cross: GatedCrossAttention, index: int, quarter: str) -> None:
+    Args:
+        cross: one `GatedCrossAttention`, or a `ModuleDict` of one for each reader.
+        reads: see `plan.Readers`.
+    """
+
+    cross: Any
+
+    def __init__(self, host: nn.Module, cross: nn.Module, index: int, reads: Readers) -> None:
         super().__init__()
-        self.host, self.cross, self.index, self.quarter = host, cross, index, quarter
+        self.host, self.cross, self.index, self.reads = host, cross, index, reads
 
-    def remember(self, memory: Memory) -> tuple[Float[Tensor, "b m kv"], Bool[Tensor, "b m"]]:
-        """Keys, values and validity of what this layer may look at: the findings and its quarter's memory."""
-        tokens, valid = getattr(memory, self.quarter), getattr(memory, f"{self.quarter}_valid")
-        everything = torch.cat((memory.findings, tokens.to(memory.findings.dtype)), dim=1)
-        mask = torch.cat((valid.new_ones(memory.findings.shape[:2]), valid), dim=1)
-        return self.cross.remember(everything), mask
+    def reader(self, name: str) -> GatedCrossAttention:
+        """The cross-attention of one reader."""
+        return self.cross if name == ONLY else self.cross[name]
+
+    def keyword(self, what: str, reader: str) -> str:
+        """Under which keyword argument the keys and values (``kv``) or the mask (``valid``) of a reader travel."""
+        return f"memory_{what}_{self.index}" + (f"_{reader}" if reader else "")
+
+    def remember(self, memory: Memory) -> dict[str, Tensor]:
+        """Keys, values and validity of what this layer may look at, as keyword arguments."""
+        kwargs = {}
+        for name, fields in self.reads.items():
+            tokens, valid = memory.gather(fields)
+            kwargs[self.keyword("kv", name)] = self.reader(name).remember(tokens)
+            kwargs[self.keyword("valid", name)] = valid
+        return kwargs
 
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
-        remembered, valid = kwargs.get(f"memory_kv_{self.index}"), kwargs.get(f"memory_valid_{self.index}")
-        if isinstance(remembered, Tensor) and isinstance(valid, Tensor):
-            hidden_states, _ = self.cross(hidden_states, remembered, valid)
+        before = hidden_states
+        for name in self.reads:
+            remembered, valid = kwargs.get(self.keyword("kv", name)), kwargs.get(self.keyword("valid", name))
+            if kwargs.get("memory_pass", name) == name and isinstance(remembered, Tensor) and isinstance(valid, Tensor):
+                hidden_states = hidden_states + self._heard(name, before, remembered, valid)
         return self.host(hidden_states, *args, **{k: v for k, v in kwargs.items() if not k.startswith("memory_")})
+
+    def _heard(self, name: str, x: Tensor, remembered: Tensor, valid: Tensor) -> Tensor:
+        """What one reader adds; a host in half precision is answered in its own."""
+        cross = self.reader(name)
+        if x.dtype != cross.norm.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            return cross.hear(x.to(cross.norm.weight.dtype), remembered, valid)[0].to(x.dtype)
+        return cross.hear(x, remembered, valid)[0]
 
 
 def declare_memory(host: Any) -> None:
@@ -82,13 +120,19 @@ def declare_memory(host: Any) -> None:
 
     known = inspect.signature(prepare)
     extra = [
-        inspect.Parameter(f"memory_{what}_{layer}", inspect.Parameter.KEYWORD_ONLY, default=None)
-        for layer in range(len(host.model.layers))
+        inspect.Parameter(layer.keyword(what, name), inspect.Parameter.KEYWORD_ONLY, default=None)
+        for layer in host.model.layers
+        for name in layer.reads
         for what in ("kv", "valid")
     ]
     listed = list(known.parameters.values())
     with_memory.__signature__ = known.replace(parameters=[*listed[:-1], *extra, listed[-1]])  # type: ignore[attr-defined]
     object.__setattr__(host, "prepare_inputs_for_generation", with_memory)
+
+
+def positions_of(attention_mask: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
+    """Position of every token, counted from its row's first real one, so that padding on the left shifts nothing."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
 
 
 class FusedDecoder(nn.Module):
@@ -98,8 +142,9 @@ class FusedDecoder(nn.Module):
         host: any ``*ForCausalLM`` of the Llama family.
         memory_dim: width of the memory.
         gate: where the gates start; 0 leaves a pretrained host unchanged, a host trained from scratch may start open.
-        mlp: give every cross-attention its own gated MLP.
         reach: where the bias on tokens of the scan starts, see `GatedCrossAttention`.
+        strategy: see `plan`.
+        compress: what the memory went through, see `compress`.
     """
 
     host: Any
@@ -111,28 +156,52 @@ class FusedDecoder(nn.Module):
         heads: int,
         *,
         gate: float = 0.0,
-        mlp: bool = False,
         reach: float = -6.0,
+        strategy: Strategy = "quarters",
+        compress: Compress = "none",
     ) -> None:
         super().__init__()
-        self.host = host
+        self.host, self.strategy = host, strategy
         dim = self.host.config.hidden_size
         layers = self.host.model.layers
+        facts = len(ontology.findings())
         for index, layer in enumerate(layers):
-            facts = len(ontology.findings())
-            cross = GatedCrossAttention(dim, memory_dim, heads, mlp=mlp, gate=gate, near=facts, reach=reach)
-            layers[index] = FusedLayer(layer, cross, index, quarter_of(index, len(layers)))
+            reads = readers_of(strategy, compress, index, len(layers))
+            made = {
+                name: GatedCrossAttention(
+                    dim, memory_dim, heads, mlp=False, gate=gate, near=facts if len(fields) > 1 else 0, reach=reach
+                )
+                for name, fields in reads.items()
+            }
+            cross = made[ONLY] if ONLY in made else nn.ModuleDict(made)
+            layers[index] = FusedLayer(layer, cross, index, reads)
+        if strategy == "top_down":
+            self.host.model.bridge = Bridge(dim, gate)
+            self.host.model.register_forward_pre_hook(read_twice, with_kwargs=True)
         declare_memory(self.host)
 
     def fusion_params(self) -> list[str]:
         """Names of the parameters that the host did not bring."""
-        return [name for name, _ in self.named_parameters() if ".cross." in name]
+        return [n for n, _ in self.named_parameters() if ".cross." in n or ".bridge." in n or ".lora_" in n]
+
+    def gates(self) -> list[dict[str, float]]:
+        """One row per layer: how far each of its gates is open, in -1..1 (``tanh`` of the learned number).
+
+        A gate is called by what lies behind it: a memory, or in two passes ``overview`` and ``detail``.
+        """
+        rows = []
+        for layer in self.host.model.layers:
+            row: dict[str, float] = {"layer": layer.index}
+            for name, fields in layer.reads.items():
+                row[name or fields[-1]] = float(torch.tanh(layer.reader(name).gate.scale.detach()))
+            rows.append(row)
+        return rows
 
     def remember(self, memory: Memory) -> dict[str, Tensor]:
         """The memory as keyword arguments of the host: flat tensors, so that ``generate`` can repeat them for beams."""
-        kwargs = {}
+        kwargs: dict[str, Tensor] = {}
         for layer in self.host.model.layers:
-            kwargs[f"memory_kv_{layer.index}"], kwargs[f"memory_valid_{layer.index}"] = layer.remember(memory)
+            kwargs |= layer.remember(memory)
         return kwargs
 
     def forward(
@@ -141,6 +210,16 @@ class FusedDecoder(nn.Module):
         attention_mask: Int[Tensor, "b l"] | None = None,
         memory: Memory | None = None,
     ) -> Float[Tensor, "b l v"]:
-        """Next-token logits."""
+        """Next-token logits; rows may be padded on either side."""
         kwargs = {} if memory is None else self.remember(memory)
+        if attention_mask is not None:
+            kwargs["position_ids"] = positions_of(attention_mask)
         return self.host(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **kwargs).logits
+
+    @torch.no_grad()
+    def generate(
+        self, prompt: Int[Tensor, "b l"], attention_mask: Int[Tensor, "b l"], memory: Memory, **options: Any
+    ) -> Int[Tensor, "n t"]:
+        """The tokens after the prompt; keys and values of the memory are computed here, once."""
+        made = self.host.generate(input_ids=prompt, attention_mask=attention_mask, **options, **self.remember(memory))
+        return made[:, prompt.shape[1] :]

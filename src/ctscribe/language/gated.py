@@ -46,6 +46,20 @@ class GatedCrossAttention(nn.Module):
         """Keys and values of the memory; they stay the same for every word that is written."""
         return self.attention.remember(self.norm_memory(memory))
 
+    def hear(
+        self,
+        x: Float[Tensor, "b l c"],
+        remembered: Float[Tensor, "b m kv"],
+        valid: Bool[Tensor, "b m"],
+        *,
+        return_weights: bool = False,
+    ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
+        """What the attention adds to ``x``, after its gate; the MLP is not part of it."""
+        heard, weights = self.attention(
+            self.norm(x), remembered, valid=valid, bias=self._bias(x, remembered), return_weights=return_weights
+        )
+        return self.gate(heard), weights
+
     def forward(
         self,
         x: Float[Tensor, "b l c"],
@@ -54,10 +68,8 @@ class GatedCrossAttention(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
-        heard, weights = self.attention(
-            self.norm(x), remembered, valid=valid, bias=self._bias(x, remembered), return_weights=return_weights
-        )
-        x = x + self.gate(heard)
+        heard, weights = self.hear(x, remembered, valid, return_weights=return_weights)
+        x = x + heard
         if self.mlp is not None and self.norm_mlp is not None and self.gate_mlp is not None:
             x = x + self.gate_mlp(self.mlp(self.norm_mlp(x)))
         return x, weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ctscribe.facts import FindingFacts
+from ctscribe.language.compress import build_compressor
+from ctscribe.language.config import LanguageConfig
+from ctscribe.language.encoder_decoder import EncoderDecoder
 from ctscribe.language.fusion import FusedDecoder, Memory
 from ctscribe.language.memory import MemoryWriter
 from ctscribe.language.prompt import ReportTokenizer
@@ -18,37 +20,6 @@ from ctscribe.tensors import SceneTokens, VisualTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True)
-class LanguageConfig:
-    """The language station.
-
-    Attributes:
-        pretrained: local path or hub id of a Llama-family decoder; empty builds one from scratch with the sizes below.
-        vocab: entries of the tokenizer that is trained with a decoder from scratch.
-        hidden: width of the decoder.
-        layers: layers of the decoder.
-        heads: attention heads of the decoder.
-        intermediate: width of its feed-forward layers.
-        memory_dim: width of what the writer reads.
-        cross_heads: attention heads of the grafted cross-attention.
-        gate: where the gates start (0 for a pretrained host).
-        fine_pool: fine tokens (t, h, w) that are averaged into one memory entry.
-        max_tokens: longest text that is written, in tokens.
-    """
-
-    pretrained: str = ""
-    vocab: int = 3000
-    hidden: int = 256
-    layers: int = 8
-    heads: int = 8
-    intermediate: int = 704
-    memory_dim: int = 256
-    cross_heads: int = 8
-    gate: float = 0.0
-    fine_pool: tuple[int, int, int] = (2, 2, 2)
-    max_tokens: int = 640
 
 
 def build_host(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrainedModel:
@@ -75,6 +46,43 @@ def build_host(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrained
     )
 
 
+def build_t5(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrainedModel:
+    """The stock encoder-decoder: pretrained from a path or hub id, or a small T5 from scratch."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    if config.pretrained:
+        return T5ForConditionalGeneration.from_pretrained(config.pretrained)
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=config.hidden,
+            d_kv=config.hidden // config.heads,
+            d_ff=config.intermediate,
+            num_layers=config.layers,  # of the decoder too; the encoder is taken out
+            num_heads=config.heads,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+            pad_token_id=tokenizer.pad,
+            eos_token_id=tokenizer.eos,
+            decoder_start_token_id=tokenizer.bos,
+        )
+    )
+
+
+def build_decoder(config: LanguageConfig, tokenizer: ReportTokenizer) -> FusedDecoder | EncoderDecoder:
+    """The decoder that the strategy asks for."""
+    if config.strategy == "encoder_decoder":
+        return EncoderDecoder(build_t5(config, tokenizer), config.memory_dim, config.compress)
+    return FusedDecoder(
+        build_host(config, tokenizer),
+        config.memory_dim,
+        config.cross_heads,
+        gate=config.gate,
+        strategy=config.strategy,
+        compress=config.compress,
+    )
+
+
 class Writer(nn.Module):
     """`VisualTokens` + `SceneTokens` + facts -> next-token logits, or text."""
 
@@ -84,9 +92,15 @@ class Writer(nn.Module):
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         self.memory = MemoryWriter(widths, scene_dim, config.memory_dim, config.fine_pool)
-        self.decoder = FusedDecoder(
-            build_host(config, tokenizer), config.memory_dim, config.cross_heads, gate=config.gate
+        self.decoder = build_decoder(config, tokenizer)
+        self.compress = build_compressor(
+            config.compress, config.memory_dim, config.cross_heads, config.queries, config.compress_layers
         )
+
+    def recall(self, facts: FindingFacts, visual: VisualTokens | None, scene: SceneTokens | None) -> Memory:
+        """What the decoder may look at, compressed if the configuration says so."""
+        memory = self.memory(visual, scene, facts)
+        return memory if self.compress is None else self.compress(memory)
 
     def forward(
         self,
@@ -96,7 +110,7 @@ class Writer(nn.Module):
         visual: VisualTokens | None = None,
         scene: SceneTokens | None = None,
     ) -> Float[Tensor, "b l v"]:
-        return self.decoder(input_ids, attention, self.memory(visual, scene, facts))
+        return self.decoder(input_ids, attention, self.recall(facts, visual, scene))
 
     @torch.no_grad()
     def write(
@@ -109,16 +123,15 @@ class Writer(nn.Module):
         beams: int = 1,
     ) -> list[str]:
         """One report text per study (``languages[i]`` for study i), decoded with a KV cache."""
-        memory: Memory = self.memory(visual, scene, facts)
         prompt = torch.tensor([self.tokenizer.prompt(language) for language in languages], device=facts.state.device)
-        ids = self.decoder.host.generate(
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
+        ids = self.decoder.generate(
+            prompt,
+            torch.ones_like(prompt),
+            self.recall(facts, visual, scene),
             max_new_tokens=self.config.max_tokens,
             do_sample=False,
             num_beams=beams,
             pad_token_id=self.tokenizer.pad,
             eos_token_id=self.tokenizer.eos,
-            **self.decoder.remember(memory),
         )
-        return [self.tokenizer.decode(row.tolist()) for row in ids[:, prompt.shape[1] :]]
+        return [self.tokenizer.decode(row.tolist()) for row in ids]
