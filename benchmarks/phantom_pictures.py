@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter, zoom
 
-from ctscribe.phantom import DEMO_GRID, PREVALENCE, GridSpec, LesionPrior, PhantomStudy, generate
+from ctscribe.phantom import PREVALENCE, GridSpec, LesionPrior, PhantomStudy, generate
 
 OUT = Path(__file__).parents[1] / "docs" / "assets" / "phantoms"
 LUNG, SOFT, BONE = (-1350.0, 150.0), (-160.0, 280.0), (-350.0, 1000.0)
@@ -105,7 +105,7 @@ def eight(path: Path | None) -> None:
 
 
 def closeup(kind: str, grid: GridSpec, seeds: range = range(40, 52)) -> list[Image.Image]:
-    """The plane through the middle of the largest lesion of a kind, axial and coronal."""
+    """Two planes through the middle of the largest lesion of a kind, cut to its surroundings."""
     study, lesion = next(
         (s, max(s.lesions, key=lambda x: int(s.lesion_masks[x.label].mask.sum())))
         for s in (generate(seed, grid, lesions=LesionPrior(force=(kind,))) for seed in seeds)
@@ -117,23 +117,33 @@ def closeup(kind: str, grid: GridSpec, seeds: range = range(40, 52)) -> list[Ima
 def _cut(study: PhantomStudy, label: int, kind: str) -> list[Image.Image]:
     piece = study.lesion_masks[label]
     window = WINDOWS.get(kind, LUNG)
-    hu, spacing = study.volume.hu, study.volume.spacing
-    z = piece.slices[0].start + int(piece.mask.sum(axis=(1, 2)).argmax())
-    first = tile(hu[z], spacing[1:], window)
-    if kind in ("vertebral_fracture", "airway_stenosis"):
-        x = piece.slices[2].start + piece.mask.shape[2] // 2
-        return [first, tile(hu[::-1, :, x], (spacing[0], spacing[1]), window)]
-    y = piece.slices[1].start + int(piece.mask.sum(axis=(0, 2)).argmax())
-    return [first, tile(hu[::-1, y], (spacing[0], spacing[2]), window)]
+    hu, (dz, dy, dx) = study.volume.hu, study.volume.spacing
+    inside = np.argwhere(piece.mask)
+    # The lesion voxel nearest to the lesion's middle: a curved lesion's middle may lie outside it.
+    middle = inside[np.abs(inside - inside.mean(axis=0)).sum(axis=1).argmin()]
+    z, y, x = (int(m) + s.start for m, s in zip(middle, piece.slices, strict=True))
+    spread = max(float(np.ptp(inside[:, axis])) * step for axis, step in enumerate((dz, dy, dx)))
+    reach = float(np.clip(0.8 * spread, 45, 150))
+
+    def view(plane: np.ndarray, row: int, column: int, steps: tuple[float, float]) -> Image.Image:
+        rows, columns = (round(reach / step) for step in steps)
+        top = min(max(0, row - rows), max(0, plane.shape[0] - 2 * rows))
+        left = min(max(0, column - columns), max(0, plane.shape[1] - 2 * columns))
+        return tile(plane[top : top + 2 * rows, left : left + 2 * columns], steps, window)
+
+    first = view(hu[z], y, x, (dy, dx))
+    if kind in ("vertebral_fracture", "airway_stenosis", "hiatal_hernia"):
+        return [first, view(hu[::-1, :, x], hu.shape[0] - 1 - z, y, (dz, dy))]
+    return [first, view(hu[::-1, y], hu.shape[0] - 1 - z, x, (dz, dx))]
 
 
 def kinds() -> None:
-    """Every kind at the demo grid, four kinds a row."""
+    """Every kind, four kinds a row, on a grid finer than the network's."""
     order = [k for k in PREVALENCE if k != "lung_opacity"]
     rows = []
     for start in range(0, len(order), 4):
         group = order[start : start + 4]
-        tiles = [t for kind in group for t in closeup(kind, DEMO_GRID)]
+        tiles = [t for kind in group for t in closeup(kind, FINE)]
         rows.append(("   |   ".join(group), tiles))
     sheet(rows, OUT / "kinds.png")
 
