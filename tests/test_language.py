@@ -10,6 +10,7 @@ from ctscribe.language.gated import GatedCrossAttention
 from ctscribe.language.memory import pool_tokens
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel
+from ctscribe.tensors import ScaleTokens
 
 
 def open_gates(model: CTReportModel, value: float) -> None:
@@ -125,6 +126,25 @@ def test_pooling_fine_tokens_keeps_means() -> None:
     assert pooled.grid == (8, 4, 4)
     torch.testing.assert_close(pooled.tokens.mean(1), fine.tokens.mean(1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(pooled.centres.mean(1), fine.centres.mean(1), atol=1e-3, rtol=0)
+
+
+def test_pooling_leaves_no_token_out_and_lets_no_padding_in() -> None:
+    tokens, centres = torch.randn(1, 30, 4), torch.randn(1, 30, 3)
+    odd = ScaleTokens(tokens, (3, 5, 2), centres, torch.ones(1, 30, dtype=torch.bool))
+    pooled = pool_tokens(odd, (2, 2, 2))
+    assert pooled.grid == (2, 3, 1)
+    last = tokens.reshape(1, 3, 5, 2, 4)[:, 2, 4].mean(1)
+    torch.testing.assert_close(pooled.tokens[:, -1], last)
+    flat = ScaleTokens(tokens[:, :8], (1, 4, 2), centres[:, :8], torch.ones(1, 8, dtype=torch.bool))
+    assert pool_tokens(flat, (2, 2, 2)).grid == (1, 2, 1)
+    half = torch.arange(8)[None] < 4
+    noise = torch.where(half.unsqueeze(-1), tokens[:, :8], torch.full_like(tokens[:, :8], 99.0))
+    padded = pool_tokens(ScaleTokens(noise, (2, 2, 2), centres[:, :8], half), (2, 2, 2))
+    torch.testing.assert_close(padded.tokens[:, 0], tokens[:, :4].mean(1))
+    torch.testing.assert_close(padded.centres[:, 0], centres[:, :4].mean(1))
+    nothing = pool_tokens(ScaleTokens(noise, (2, 2, 2), centres[:, :8], half & False), (2, 2, 2))
+    assert not nothing.valid.any()
+    assert torch.isfinite(nothing.tokens).all()
 
 
 @pytest.mark.parametrize("text", small.TEXTS)

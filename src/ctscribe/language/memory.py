@@ -108,15 +108,23 @@ class MemoryWriter(nn.Module):
 
 
 def pool_tokens(scale: ScaleTokens, pool: tuple[int, int, int]) -> ScaleTokens:
-    """Average tokens and centres over blocks of the grid; a block is valid when any of its tokens is."""
+    """Average the valid tokens and their centres over blocks of the grid; a block is valid when any of its tokens is.
+
+    A grid that the blocks do not divide ends in smaller ones: no token is left out.
+    """
     if pool == (1, 1, 1):
         return scale
     t, h, w = scale.grid
+    block = (min(pool[0], t), min(pool[1], h), min(pool[2], w))
 
     def grid(x: Tensor) -> Tensor:
-        return F.avg_pool3d(rearrange(x, "b (t h w) c -> b c t h w", t=t, h=h, w=w), pool)
+        return F.avg_pool3d(rearrange(x, "b (t h w) c -> b c t h w", t=t, h=h, w=w), block, ceil_mode=True)
 
-    tokens, centres, valid = grid(scale.tokens), grid(scale.centres), grid(scale.valid.float().unsqueeze(-1))
-    flat = [rearrange(x, "b c t h w -> b (t h w) c") for x in (tokens, centres, valid)]
+    real = scale.valid.unsqueeze(-1)
+    share = grid(real.to(scale.centres.dtype))
+    some = share.clamp_min(torch.finfo(share.dtype).tiny)
+    tokens = grid(scale.tokens * real) / some.to(scale.tokens.dtype)
+    centres = grid(scale.centres * real) / some
+    flat = [rearrange(x, "b c t h w -> b (t h w) c") for x in (tokens, centres, share)]
     size = tuple(tokens.shape[2:])
     return ScaleTokens(flat[0], (size[0], size[1], size[2]), flat[1], flat[2].squeeze(-1) > 0)
