@@ -14,6 +14,7 @@ EXTRAS = {
     "train": ("matplotlib", "tensorboard"),
     "llm": ("accelerate", "gguf"),
     "dicom": ("highdicom",),
+    "zh": ("jieba",),
 }
 """Extra -> the modules it brings; `tests/test_cli_info.py` compares it with the package's own metadata."""
 
