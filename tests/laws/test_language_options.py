@@ -152,3 +152,13 @@ def test_what_cannot_go_together_is_refused() -> None:
         kit.writer(strategy="top_down", compress="qformer")
     with pytest.raises(ConfigError, match="queries"):
         kit.writer(queries=0)
+
+
+def test_a_host_with_another_vocabulary_is_refused(tmp_path) -> None:
+    host = kit.writer().decoder.host
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    foreign = LlamaConfig(**{**host.config.to_dict(), "vocab_size": host.config.vocab_size + 7, "num_hidden_layers": 1})
+    LlamaForCausalLM(foreign).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="vocabulary of its own"):
+        kit.writer(pretrained=str(tmp_path))

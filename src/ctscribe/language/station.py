@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ctscribe.errors import ConfigError
 from ctscribe.facts import FindingFacts
 from ctscribe.language.compress import build_compressor
 from ctscribe.language.config import LanguageConfig
@@ -27,7 +28,7 @@ def build_host(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrained
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
     if config.pretrained:
-        return AutoModelForCausalLM.from_pretrained(config.pretrained)
+        return _same_words(AutoModelForCausalLM.from_pretrained(config.pretrained), config, tokenizer)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -46,12 +47,24 @@ def build_host(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrained
     )
 
 
+def _same_words(host: PreTrainedModel, config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrainedModel:
+    """Refuse a host whose vocabulary is not the tokenizer's: it would read other words than were written."""
+    if host.config.vocab_size != len(tokenizer):
+        raise ConfigError(
+            f"language: {config.pretrained} has a vocabulary of its own",
+            expected=f"a decoder over the report tokenizer's {len(tokenizer)} entries",
+            got=f"{host.config.vocab_size} entries",
+            hint="decoders with their own tokenizer are not supported yet; leave pretrained empty to build one",
+        )
+    return host
+
+
 def build_t5(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrainedModel:
     """The stock encoder-decoder: pretrained from a path or hub id, or a small T5 from scratch."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     if config.pretrained:
-        return T5ForConditionalGeneration.from_pretrained(config.pretrained)
+        return _same_words(T5ForConditionalGeneration.from_pretrained(config.pretrained), config, tokenizer)
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
