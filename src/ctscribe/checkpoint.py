@@ -73,8 +73,7 @@ class LoadedModel:
     @property
     def cells(self) -> tuple[int, int, int]:
         """Fine token grid (t, h, w): the grid divided evenly; region occupancy and heat maps live on it."""
-        t, h, w = (n // size for n, size in zip(self.grid.shape, self.model.config.encoder.tubelets.fine, strict=True))
-        return t, h, w
+        return self.model.config.encoder.tubelets.cells(self.grid.shape, self.grid.spacing)
 
     @property
     def regions(self) -> tuple[str, ...]:

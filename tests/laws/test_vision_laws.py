@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,13 +10,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests import scene_kit
 from tests import tiny as small
 from tests.laws.test_vision_options import OPTIONS, RANDOM, encoder, flat
 
-from ctscribe.tensors import ScaleTokens, VolumeBatch
+from ctscribe.checkpoint import LoadedModel, ModelInfo
+from ctscribe.model import CTReportModel, Thresholds
+from ctscribe.tensors import Affine, ScaleTokens, Volume, VolumeBatch
 from ctscribe.vision.air import body_cells
 from ctscribe.vision.positions import PositionTable
 from ctscribe.vision.protocol import Encoder
@@ -343,3 +347,27 @@ def test_divided_attention_hears_its_line_and_its_slice_and_nothing_else() -> No
 def test_a_timesformer_layer_wakes_up_seeing_slices_only() -> None:
     block = DividedBlock(16, 2, 2.0, 100.0)
     assert float(block.gate_z.weight.detach().abs().sum()) == 0
+
+
+# --------------------------------------------------------------------------------- the whole model
+@pytest.mark.parametrize(
+    "changes",
+    [{"overlap": (0.0, 0.5, 0.5)}, {"depth_mm": 30.0}, {"fine": (2, 8, 8), "mid": (3, 12, 12), "coarse": (8, 20, 20)}],
+)
+def test_a_model_of_other_tubelets_learns_and_describes_a_scan(changes: dict[str, Any]) -> None:
+    """What lies on the fine grid (region masks, heat maps) follows the tubelets."""
+    torch.manual_seed(0)
+    plain = tiny.model()
+    tubelets = replace(plain.encoder.tubelets, **changes)
+    config = replace(plain, encoder=replace(plain.encoder, tubelets=tubelets))
+    loaded = LoadedModel(CTReportModel(config, small.tokenizer()), ModelInfo("tiny"), Thresholds())
+    batch, masks = small.scans(1)
+    visual, scene = loaded.model.see(batch, masks)
+    assert visual.fine.grid == loaded.cells
+    assert scene.findings.dense is not None
+    assert scene.findings.dense.shape[-1] == math.prod(loaded.cells)
+    (scene.findings.presence.square().mean() + scene.findings.dense.square().mean()).backward()
+    volume = Volume(batch.hu[0].numpy(), Affine.from_spacing(plain.grid.spacing))
+    occupancy = np.zeros((len(loaded.regions), *loaded.cells), dtype=np.float32)
+    described = loaded.describe(volume, occupancy, np.zeros(len(loaded.regions), dtype=bool), ("en",))
+    assert described.detections[0].heat.shape == loaded.cells

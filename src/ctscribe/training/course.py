@@ -115,14 +115,14 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
 
 def open_studies(config: CourseConfig, store: Path, first_seed: int, count: int, crowding: float = 1.0) -> StudyStore:
     """The phantoms of a seed range, drawn if they are not there yet."""
-    grid, fine = config.model.grid, config.model.encoder.tubelets.fine
-    t, h, w = (n // size for n, size in zip(grid.shape, fine, strict=True))
+    grid = config.model.grid
+    cells = config.model.encoder.tubelets.cells(grid.shape, grid.spacing)
     plan = PhantomPlan(
         count,
         first_seed,
         GridSpec(grid.shape, grid.spacing),
-        region_grid=(t, h, w),
-        token_grid=(t, h, w),
+        region_grid=cells,
+        token_grid=cells,
         lesions=LesionPrior.crowded(crowding),
     )
     return fill_store(plan, store, processes=config.data.processes)

@@ -52,6 +52,8 @@ class AstraNetwork(nn.Module):
     mode = "area"
     prefixes: tuple[str, ...] = ("visual_encoder.model.encode_image.i3_resnet.",)
     drop: tuple[str, ...] = ()
+    #: how images lie in memory; ``benchmarks/encoders.py`` measures both
+    layout: torch.memory_format = torch.channels_last_3d
 
     def __init__(self, size: str) -> None:
         super().__init__()
@@ -73,7 +75,7 @@ class AstraNetwork(nn.Module):
     def forward(self, hu: Float[Tensor, "b z y x"]) -> Float[Tensor, "b c t h w"]:
         """``hu`` in this house's axes (superior, posterior, left), and so are the features."""
         image = ((hu + 1000) / 1200).clamp(0, 1).flip(2, 3).transpose(2, 3)
-        x = image.unsqueeze(1).expand(-1, 3, -1, -1, -1).contiguous(memory_format=torch.channels_last_3d)
+        x = image.unsqueeze(1).expand(-1, 3, -1, -1, -1).contiguous(memory_format=self.layout)
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
