@@ -352,6 +352,7 @@ def _checkpoint_bytes(model: nn.Module, learned: frozenset[str], config: TrainCo
 def _kernels(config: TrainConfig) -> Iterator[None]:
     """Threads and deterministic kernels for the duration of the run."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     if config.deterministic:
         # cuBLAS needs this before its first call, or it refuses to be deterministic.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -364,7 +365,7 @@ def _kernels(config: TrainConfig) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+        torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
         torch.set_num_threads(threads)
 
 

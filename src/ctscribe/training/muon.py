@@ -41,7 +41,10 @@ class MuonAdamW(torch.optim.AdamW):
     def _turn(self, parameter: Tensor, group: dict[str, Any]) -> None:
         if parameter.grad is None:
             return
-        momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"]
         momentum.lerp_(parameter.grad, 1 - MOMENTUM)
         ahead = parameter.grad.lerp(momentum, MOMENTUM).flatten(1)
         step = 0.2 * math.sqrt(max(ahead.shape)) * group["lr"]
