@@ -11,6 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
+UNHEARD = -1e4
+"""Added to an attention score, it leaves a weight of exactly zero; finite, so that an all-unheard row stays a number."""
+
+
 class MLP(nn.Module):
     """Linear -> GELU -> linear."""
 
@@ -121,7 +125,7 @@ def _additive_mask(valid: Tensor | None, bias: Tensor | None, dtype: torch.dtype
     """Validity and bias as one additive mask; finite, so that an all-invalid row stays a number."""
     if valid is None:
         return None if bias is None else bias.to(dtype)
-    mask = torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, -1e4)[:, None, None, :]
+    mask = torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, UNHEARD)[:, None, None, :]
     return mask if bias is None else mask + bias.to(dtype)
 
 

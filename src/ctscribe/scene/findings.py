@@ -13,13 +13,11 @@ from torch import Tensor, nn
 
 from ctscribe import ontology
 from ctscribe.facts import attribute_table, places_of
-from ctscribe.layers import MLP
+from ctscribe.layers import MLP, UNHEARD
 from ctscribe.scene.priors import allowed
 from ctscribe.tensors import FindingLogits, ScaleTokens
 
 FORBIDDEN = -12.0
-UNHEARD = -1e4
-"""Vote of padding where tokens are described: it weighs exactly nothing."""
 
 
 class FindingHeads(nn.Module):
@@ -62,6 +60,7 @@ class FindingHeads(nn.Module):
         anywhere = dense.topk(min(8, dense.shape[-1]), dim=-1).values.mean(-1)
         votes = self.trust[0] * strongest + self.trust[1] * anywhere + self.offset[0]
         presence = votes / 2 + self.global_vote(summary).float()
+        # Padding weighs exactly nothing where tokens are described.
         described = self._describe(dense.masked_fill(~fused.valid[:, None, :], UNHEARD), fused)
         return FindingLogits(
             presence=presence,

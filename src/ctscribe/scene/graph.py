@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ctscribe import ontology
-from ctscribe.layers import Block
+from ctscribe.layers import UNHEARD, Block
 from ctscribe.scene.priors import connected_regions
+from ctscribe.scene.tree import parents
 
 GraphKind = Literal["fixed", "learned", "hybrid"]
 EdgeType = Literal["spatial", "anatomical", "learned"]
@@ -33,8 +33,6 @@ EDGES_OF: dict[GraphKind, tuple[EdgeType, ...]] = {
     "learned": ("learned",),
     "hybrid": ("spatial", "anatomical", "learned"),
 }
-UNHEARD = -1e4
-"""Added to a score, it leaves a weight of exactly zero."""
 
 
 def spatial_edges(centres: Float[Tensor, "b k 3"], present: Bool[Tensor, "b k"], neighbours: int = 5) -> Tensor:
@@ -50,11 +48,9 @@ def spatial_edges(centres: Float[Tensor, "b k 3"], present: Bool[Tensor, "b k"],
 def anatomical_edges(names: tuple[str, ...]) -> Float[Tensor, "r r"]:
     """1 between a region and its nearest named ancestor, both ways."""
     edges = torch.zeros(len(names), len(names))
-    place = {name: i for i, name in enumerate(names)}
-    for name, i in place.items():
-        parent = next((a for a in ontology.ancestors(name)[1:] if a in place), None)
-        if parent is not None:
-            edges[i, place[parent]] = edges[place[parent], i] = 1
+    for child, parent in enumerate(parents(names)):
+        if parent >= 0:
+            edges[child, parent] = edges[parent, child] = 1
     return edges
 
 

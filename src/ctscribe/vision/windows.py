@@ -22,7 +22,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctscribe.layers import Block
+from ctscribe.layers import UNHEARD, Block
 from ctscribe.tensors import ScaleTokens
 from ctscribe.vision.resample import Size
 
@@ -159,5 +159,5 @@ def _seam_bias(grid: Size, window: Size, shift: Size, batch: int, device: torch.
         marks.append(axis)
     z, y, x = torch.meshgrid(*marks, indexing="ij")
     ids = to_windows((z * 9 + y * 3 + x).reshape(1, -1, 1), grid, window).squeeze(-1)
-    bias = (ids[:, None, :] != ids[:, :, None]).float() * -1e4
+    bias = (ids[:, None, :] != ids[:, :, None]).float() * UNHEARD
     return bias.repeat(batch, 1, 1).unsqueeze(1)
