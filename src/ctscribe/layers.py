@@ -10,9 +10,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-
 UNHEARD = -1e4
-"""Added to an attention score, it leaves a weight of exactly zero; finite, so that an all-unheard row stays a number."""
+"""Added to an attention score, it leaves a weight of exactly zero; finite, so that a row of nothing else stays a number."""
 
 
 class MLP(nn.Module):

@@ -189,6 +189,10 @@ class FindingLogits:
     dense: Float[Tensor, "b f n"] | None = None
 
 
+LESION = "lesion"
+"""What the region axis of a scene calls each of its lesion nodes."""
+
+
 @dataclass(frozen=True)
 class SceneTokens:
     """Structure: regions, slots and the graph over both, plus what was detected.
@@ -221,3 +225,8 @@ class SceneTokens:
     slot_parents: Float[Tensor, "b p d"] | None = None
     relations: Float[Tensor, "b k k e"] | None = None
     forbidden: Bool[Tensor, "b k k"] | None = None
+
+    @property
+    def named_regions(self) -> tuple[str, ...]:
+        """The regions that are not lesion nodes; they come first on the region axis."""
+        return tuple(name for name in self.region_names if name != LESION)

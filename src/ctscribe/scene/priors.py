@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ def connected_regions(names: tuple[str, ...]) -> Float[Tensor, "r r"]:
     return table
 
 
+@cache
 def forbidden_regions(names: tuple[str, ...]) -> Bool[Tensor, "r r"]:
     """True between nodes of a tree-shaped relation that are not parent and child, if one of them has children.
 
@@ -57,6 +59,7 @@ def forbidden_regions(names: tuple[str, ...]) -> Bool[Tensor, "r r"]:
     return table
 
 
+@cache
 def forbidden_lesions(names: tuple[str, ...]) -> Bool[Tensor, "f r"]:
     """True where a lesion of a kind never lies in a region; one more row, all False, for kinds that are not known."""
     rows = [[name in ontology.regions() and not ontology.allowed(kind, name) for name in names] for kind in _kinds()]

@@ -36,6 +36,15 @@ def lesions_on(masks: RegionMasks, grid: tuple[int, int, int], count: int) -> Fl
     return F.pad(given, (0, 0, 0, count - given.shape[1]))
 
 
+def lesion_kinds(masks: RegionMasks, count: int) -> Int[Tensor, "b l"]:
+    """Kinds of ``count`` lesions, -1 where not known or not there."""
+    unknown = torch.full((masks.present.shape[0], count), -1, dtype=torch.long, device=masks.present.device)
+    if masks.lesion_kinds is None:
+        return unknown
+    given = masks.lesion_kinds[:, :count]
+    return torch.cat((given, unknown[:, given.shape[1] :]), dim=1)
+
+
 def _on(masks: Float[Tensor, "b r z y x"], grid: tuple[int, int, int]) -> Float[Tensor, "b r n"]:
     pooled = masks if tuple(masks.shape[2:]) == tuple(grid) else F.adaptive_avg_pool3d(masks, grid)
     return pooled.flatten(2)

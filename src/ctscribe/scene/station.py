@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ctscribe.scene.findings import FindingHeads
@@ -24,11 +24,20 @@ from ctscribe.scene.graph import EDGES_OF, EdgeType, GraphKind, GraphTransformer
 from ctscribe.scene.masks import MaskSource, OwnMasks, choose
 from ctscribe.scene.objects import ObjectHead
 from ctscribe.scene.priors import forbidden_lesions, forbidden_nodes, forbidden_regions
-from ctscribe.scene.regions import LesionPool, Pooling, RegionPool, in_order, lesions_on, masked_mean, occupancy_on
+from ctscribe.scene.regions import (
+    LesionPool,
+    Pooling,
+    RegionPool,
+    in_order,
+    lesion_kinds,
+    lesions_on,
+    masked_mean,
+    occupancy_on,
+)
 from ctscribe.scene.relations import RelationHead
 from ctscribe.scene.slots import SCALES, ScaledSlots, SlotAttention, SlotParents, SlotScale, on_grid_of
 from ctscribe.scene.tree import Hierarchy, RegionTree, lesion_parents, tree_names
-from ctscribe.tensors import RegionMasks, ScaleTokens, SceneTokens, VisualTokens
+from ctscribe.tensors import LESION, RegionMasks, ScaleTokens, SceneTokens, VisualTokens
 
 
 @dataclass(frozen=True)
@@ -199,7 +208,7 @@ class Scene(nn.Module):
             edges,
             findings,
             centres,
-            region_names=self.node_names + ("lesion",) * self.config.lesions,
+            region_names=self.node_names + (LESION,) * self.config.lesions,
             region_masks=weights,
             mask_logits=mask_logits,
             slot_boxes=boxes,
@@ -224,7 +233,9 @@ class Scene(nn.Module):
         tokens, present, centres = self.region_pool(fused, weights[:, :named])
         owners = None
         if self.lesion_pool is not None:
-            found = self.lesion_pool(self.region_pool, fused, weights[:, named:], self._lesion_kinds(masks))
+            found = self.lesion_pool(
+                self.region_pool, fused, weights[:, named:], lesion_kinds(masks, self.config.lesions)
+            )
             tokens = torch.cat((tokens, found[0]), dim=1)
             present = torch.cat((present, found[1]), dim=1)
             centres = torch.cat((centres, found[2]), dim=1)
@@ -232,15 +243,6 @@ class Scene(nn.Module):
         if self.tree is not None:
             tokens, present, centres = self.tree(tokens, present, centres, owners)
         return tokens, present, centres, owners
-
-    def _lesion_kinds(self, masks: RegionMasks) -> Int[Tensor, "b l"]:
-        """Kinds of the lesion nodes, -1 where not known or not there."""
-        count = self.config.lesions
-        unknown = torch.full((masks.present.shape[0], count), -1, dtype=torch.long, device=masks.present.device)
-        if masks.lesion_kinds is None:
-            return unknown
-        given = masks.lesion_kinds[:, :count]
-        return torch.cat((given, unknown[:, given.shape[1] :]), dim=1)
 
     def _see_slots(self, visual: VisualTokens) -> tuple[Tensor, Tensor, Tensor | None]:
         """Slots (children, then parents), their masks on the mid grid, and who belongs to which parent."""
@@ -256,7 +258,7 @@ class Scene(nn.Module):
         return torch.cat((slots, parents), dim=1), torch.cat((masks, parent_masks), dim=1), shares
 
     def _forbidden(self, masks: RegionMasks, nodes: Tensor) -> Bool[Tensor, "b k k"]:
-        return forbidden_nodes(self.no_go, self.no_go_lesions, self._lesion_kinds(masks), nodes.shape[1])
+        return forbidden_nodes(self.no_go, self.no_go_lesions, lesion_kinds(masks, self.config.lesions), nodes.shape[1])
 
     def _mean_node(self, graph: Float[Tensor, "b k c"], present: Bool[Tensor, "b r"]) -> Float[Tensor, "b c"]:
         """Mean over the nodes every scan has (model regions and slots) and over those further ones that are there."""

@@ -56,7 +56,7 @@ class EdgeLoss:
         """Index into `RELATIONS` of every pair, -1 where it is not known."""
         scene, visual = outputs.scene, outputs.visual
         nodes, regions = scene.graph.shape[1], scene.regions.shape[1]
-        names = tuple(name for name in scene.region_names if name != "lesion")
+        names = scene.named_regions
         named = len(names)
         table = torch.full((scene.graph.shape[0], nodes, nodes), -1, device=scene.graph.device)
         there = scene.region_present[:, :named]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ctscribe.scene.priors import forbidden_lesions, forbidden_nodes, forbidden_regions, rule_amounts
+from ctscribe.scene.regions import lesion_kinds
 from ctscribe.training.losses import LossValue
 
 
@@ -25,16 +26,12 @@ class PriorsLoss:
 
     def __call__(self, outputs: Any, batch: Any) -> LossValue:
         scene = outputs.scene
-        named = tuple(name for name in scene.region_names if name != "lesion")
+        named = scene.named_regions
         amounts = rule_amounts(scene.findings.dense, scene.region_masks, scene.region_names, outputs.visual.fine.grid)
-        kinds = batch.regions.lesion_kinds
-        count = len(scene.region_names) - len(named)
-        unknown = torch.full((len(amounts), count), -1, device=amounts.device)
-        if kinds is not None:
-            unknown[:, : kinds.shape[1]] = kinds[:, :count]
+        kinds = lesion_kinds(batch.regions, len(scene.region_names) - len(named))
         tables = forbidden_regions(named).to(amounts.device), forbidden_lesions(named).to(amounts.device)
         alive = torch.ones(scene.edges.shape[:2], dtype=torch.bool, device=amounts.device)
         alive[:, : scene.region_present.shape[1]] = scene.region_present
-        leak = (scene.edges.float() * forbidden_nodes(*tables, unknown, alive.shape[1])).sum(-1)
+        leak = (scene.edges.float() * forbidden_nodes(*tables, kinds, alive.shape[1])).sum(-1)
         leak = (leak * alive).sum(-1) / alive.sum(-1)
         return LossValue((amounts.mean(-1) + self.attention * leak).mean(), len(amounts))
