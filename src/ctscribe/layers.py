@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 UNHEARD = -1e4
-"""Added to an attention score, it leaves a weight of exactly zero; finite, so that a row of nothing else stays a number."""
+"""Added to an attention score, it leaves a weight of exactly zero; finite, so that rows of it stay numbers."""
 
 
 class MLP(nn.Module):

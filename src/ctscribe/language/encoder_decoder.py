@@ -41,7 +41,7 @@ class EncoderDecoder(nn.Module):
 
     def fusion_params(self) -> list[str]:
         """Names of the parameters that the host did not bring."""
-        return [n for n, _ in self.named_parameters() if not n.startswith("host.") or ".lora_" in n]
+        return [n for n, _ in self.named_parameters() if not n.startswith("host.")]
 
     def gates(self) -> list[dict[str, float]]:
         """None: a T5 has learned to read from the beginning."""

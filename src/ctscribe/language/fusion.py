@@ -106,8 +106,8 @@ class FusedLayer(nn.Module):
         """What one reader adds; a host in half precision is answered in its own."""
         cross = self.reader(name)
         if x.dtype != cross.norm.weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            return cross.hear(x.to(cross.norm.weight.dtype), remembered, valid)[0].to(x.dtype)
-        return cross.hear(x, remembered, valid)[0]
+            return cross(x.to(cross.norm.weight.dtype), remembered, valid)[0].to(x.dtype)
+        return cross(x, remembered, valid)[0]
 
 
 def declare_memory(host: Any) -> None:
@@ -169,7 +169,7 @@ class FusedDecoder(nn.Module):
             reads = readers_of(strategy, compress, index, len(layers))
             made = {
                 name: GatedCrossAttention(
-                    dim, memory_dim, heads, mlp=False, gate=gate, near=facts if len(fields) > 1 else 0, reach=reach
+                    dim, memory_dim, heads, gate=gate, near=facts if len(fields) > 1 else 0, reach=reach
                 )
                 for name, fields in reads.items()
             }
@@ -182,7 +182,7 @@ class FusedDecoder(nn.Module):
 
     def fusion_params(self) -> list[str]:
         """Names of the parameters that the host did not bring."""
-        return [n for n, _ in self.named_parameters() if ".cross." in n or ".bridge." in n or ".lora_" in n]
+        return [n for n, _ in self.named_parameters() if ".cross." in n or ".bridge." in n]
 
     def gates(self) -> list[dict[str, float]]:
         """One row per layer: how far each of its gates is open, in -1..1 (``tanh`` of the learned number).

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ctscribe.layers import MLP, Attention, TanhGate
+from ctscribe.layers import Attention, TanhGate
 
 
 class GatedCrossAttention(nn.Module):
-    """``x + gate(attend(x, memory))``, then ``x + gate(mlp(x))``. With both gates at zero it is the identity.
+    """``gate(attend(x, memory))``: what a layer adds to its words. With the gate at zero that is nothing.
 
-    A sample without any valid memory passes through its attention unchanged.
+    A sample without any valid memory hears nothing either.
 
     Args:
         near: the first so many memory tokens are few and decided (facts); all others are many and seen (the scan).
@@ -22,15 +22,7 @@ class GatedCrossAttention(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int,
-        memory_dim: int,
-        heads: int,
-        *,
-        mlp: bool = True,
-        gate: float = 0.0,
-        near: int = 0,
-        reach: float = 0.0,
+        self, dim: int, memory_dim: int, heads: int, *, gate: float = 0.0, near: int = 0, reach: float = 0.0
     ) -> None:
         super().__init__()
         self.near = near
@@ -38,27 +30,10 @@ class GatedCrossAttention(nn.Module):
         self.norm, self.norm_memory = nn.LayerNorm(dim), nn.LayerNorm(memory_dim)
         self.attention = Attention(dim, heads, memory_dim=memory_dim)
         self.gate = TanhGate(gate)
-        self.norm_mlp = nn.LayerNorm(dim) if mlp else None
-        self.mlp = MLP(dim, 2 * dim) if mlp else None
-        self.gate_mlp = TanhGate(gate) if mlp else None
 
     def remember(self, memory: Float[Tensor, "b m d"]) -> Float[Tensor, "b m kv"]:
         """Keys and values of the memory; they stay the same for every word that is written."""
         return self.attention.remember(self.norm_memory(memory))
-
-    def hear(
-        self,
-        x: Float[Tensor, "b l c"],
-        remembered: Float[Tensor, "b m kv"],
-        valid: Bool[Tensor, "b m"],
-        *,
-        return_weights: bool = False,
-    ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
-        """What the attention adds to ``x``, after its gate; the MLP is not part of it."""
-        heard, weights = self.attention(
-            self.norm(x), remembered, valid=valid, bias=self._bias(x, remembered), return_weights=return_weights
-        )
-        return self.gate(heard), weights
 
     def forward(
         self,
@@ -68,11 +43,11 @@ class GatedCrossAttention(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
-        heard, weights = self.hear(x, remembered, valid, return_weights=return_weights)
-        x = x + heard
-        if self.mlp is not None and self.norm_mlp is not None and self.gate_mlp is not None:
-            x = x + self.gate_mlp(self.mlp(self.norm_mlp(x)))
-        return x, weights
+        """What is added to ``x``, and if asked the weights."""
+        heard, weights = self.attention(
+            self.norm(x), remembered, valid=valid, bias=self._bias(x, remembered), return_weights=return_weights
+        )
+        return self.gate(heard), weights
 
     def _bias(self, x: Float[Tensor, "b l c"], remembered: Float[Tensor, "b m kv"]) -> Float[Tensor, "b h l m"] | None:
         """The learned bias of each head on every memory token that is not near."""
