@@ -76,6 +76,18 @@ def padded(visual: VisualTokens, fine: kit.Size) -> VisualTokens:
     return VisualTokens(scales[0], scales[1], scales[2])
 
 
+@torch.no_grad()
+def cached_and_plain(model: Writer, prompt: Tensor, beams: int = 1) -> tuple[Tensor, Tensor]:
+    """Six tokens after a prompt, decoded with the host's cache and without."""
+    settings = {"max_new_tokens": 6, "do_sample": False, "num_beams": beams, "pad_token_id": 0, "eos_token_id": 1}
+    memory = model.recall(small.facts(), *study())
+    cached, plain = (
+        model.decoder.generate(prompt, torch.ones_like(prompt), memory, use_cache=cache, **settings)
+        for cache in (True, False)
+    )
+    return cached, plain
+
+
 def seeded(name: str, shape: torch.Size) -> Tensor:
     """The same random numbers for a name, wherever it stands."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
@@ -94,4 +106,15 @@ def tokens(count: int = 2, length: int = 12) -> Tensor:
     return torch.randint(5, len(small.tokenizer()), (count, length), generator=torch.Generator().manual_seed(3))
 
 
-__all__ = ["CONFIG", "LanguageConfig", "fill", "padded", "seeded", "set_gates", "study", "tokens", "writer"]
+__all__ = [
+    "CONFIG",
+    "LanguageConfig",
+    "cached_and_plain",
+    "fill",
+    "padded",
+    "seeded",
+    "set_gates",
+    "study",
+    "tokens",
+    "writer",
+]

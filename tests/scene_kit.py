@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ctscribe import ontology
+from ctscribe.data.targets import Targets
 from ctscribe.scene.station import Scene, SceneConfig
-from ctscribe.tensors import RegionMasks, ScaleTokens, VisualTokens
+from ctscribe.tensors import RegionMasks, ScaleTokens, SceneTokens, VisualTokens
 
 Size = tuple[int, int, int]
 NAMES = ontology.model_regions()
 WIDTHS = (24, 32, 40)
 FINE: Size = (8, 4, 4)
 CELL_MM = (10.0, 20.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    visual: VisualTokens
+    scene: SceneTokens
+
+    @property
+    def findings(self) -> Any:
+        return self.scene.findings
+
+
+@dataclass(frozen=True)
+class Batch:
+    regions: RegionMasks
+    targets: Targets | None = None
 
 
 def scale(batch: int, grid: Size, width: int, cell: tuple[float, ...], generator: torch.Generator) -> ScaleTokens:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from tests import scene_kit as kit
+from tests.scene_kit import Batch, Outputs
 from torch import Tensor
 
 from ctscribe import ontology
@@ -17,7 +18,7 @@ from ctscribe.data.targets import Targets, targets_from_findings
 from ctscribe.report import Finding
 from ctscribe.scene.regions import occupancy_on
 from ctscribe.scene.relations import RELATIONS
-from ctscribe.tensors import RegionMasks, SceneTokens, VisualTokens
+from ctscribe.tensors import VisualTokens
 from ctscribe.training.losses.alignment import AlignmentLoss, leaf_regions
 from ctscribe.training.losses.edges import EdgeLoss
 from ctscribe.training.losses.masks import MaskLoss, dice_loss
@@ -26,22 +27,6 @@ from ctscribe.training.losses.slots import SlotLoss, boxes_in_mm, generalised_io
 
 KINDS = list(ontology.findings())
 PLACE = {name: i for i, name in enumerate(kit.NAMES)}
-
-
-@dataclass(frozen=True)
-class Outputs:
-    visual: VisualTokens
-    scene: SceneTokens
-
-    @property
-    def findings(self) -> Any:
-        return self.scene.findings
-
-
-@dataclass(frozen=True)
-class Batch:
-    regions: RegionMasks
-    targets: Targets | None = None
 
 
 def outputs(visual: VisualTokens | None = None, **changes: Any) -> Outputs:

@@ -72,15 +72,7 @@ def test_zero_gates_equal_the_bare_language_model(option: str) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_cached_decoding_equals_uncached(option: str, beams: int) -> None:
-    model = kit.writer(**OPTIONS[option])
-    prompt = kit.tokens(2, 3)
-    settings = {"max_new_tokens": 6, "do_sample": False, "num_beams": beams, "pad_token_id": 0, "eos_token_id": 1}
-    with torch.no_grad():
-        memory = model.recall(small.facts(), *kit.study())
-        cached, plain = (
-            model.decoder.generate(prompt, torch.ones_like(prompt), memory, use_cache=cache, **settings)
-            for cache in (True, False)
-        )
+    cached, plain = kit.cached_and_plain(kit.writer(**OPTIONS[option]), kit.tokens(2, 3), beams)
     assert torch.equal(cached, plain)
 
 

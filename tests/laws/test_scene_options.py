@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ import pytest
 import torch
 from tests import scene_kit as kit
 from tests import tiny as small
+from tests.scene_kit import Batch, Outputs
 
 from ctscribe import checkpoint, ontology
 from ctscribe import config as cfg
 from ctscribe.checkpoint import ModelInfo
-from ctscribe.data.targets import Targets, targets_from_findings
+from ctscribe.data.targets import targets_from_findings
 from ctscribe.errors import ConfigError
 from ctscribe.model import CTReportModel, ModelConfig, Thresholds
 from ctscribe.report import Finding
 from ctscribe.scene.station import Scene, SceneConfig
-from ctscribe.tensors import Affine, RegionMasks, SceneTokens, VisualTokens, Volume
+from ctscribe.tensors import Affine, RegionMasks, VisualTokens, Volume
 from ctscribe.training.losses import standard_losses
 from recipes import tiny
 
@@ -48,22 +49,6 @@ WORDS: dict[str, tuple[dict[str, Any], Any]] = {
     "relations": ({}, True),
     "priors": ({}, True),
 }
-
-
-@dataclass(frozen=True)
-class Outputs:
-    visual: VisualTokens
-    scene: SceneTokens
-
-    @property
-    def findings(self) -> Any:
-        return self.scene.findings
-
-
-@dataclass(frozen=True)
-class Batch:
-    regions: RegionMasks
-    targets: Targets
 
 
 @cache
