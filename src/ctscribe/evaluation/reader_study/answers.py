@@ -10,7 +10,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -351,23 +352,15 @@ def _scan(scan: Scan, row: _Row, problems: _Found) -> ScanReading:
 
 
 def _completeness(
-    key: Key,
-    known: Mapping[str, Item | Scan],
-    answered: Iterable[str],
-    problems: _Found,
-    partial: bool,
+    key: Key, known: Mapping[str, Item | Scan], answered: Container[str], problems: _Found, partial: bool
 ) -> list[str]:
     """Refuse what is missing, or note it."""
-    unread = [code for code in known if code not in set(answered)]
+    unread = [code for code in known if code not in answered]
     holes = problems.places.get("missing", [])
     if not unread and not holes:
         return []
-    by_reader = {
-        reader: sum(known[code].reader == reader for code in unread)
-        for reader in key.readers
-        if any(known[code].reader == reader for code in unread)
-    }
-    what = [f"{count} items of {reader}" for reader, count in by_reader.items()]
+    counts = Counter(known[code].reader for code in unread)
+    what = [f"{counts[reader]} items of {reader}" for reader in key.readers if counts[reader]]
     what += [f"single questions: {_listed(holes)}"] if holes else []
     if not partial:
         raise InputRefused(
