@@ -17,7 +17,6 @@ from typing import Any
 from ctscribe.evaluation.reader_study.questions import checklist, error_columns, scales
 
 WHERE = ("study", "reader", "number", "item", "case")
-TEXTS = ("report", "reference")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
