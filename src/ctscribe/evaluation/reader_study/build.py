@@ -189,11 +189,10 @@ def _check_options(
     include_reference: bool,
     show_reference: bool,
 ) -> None:
-    for option, value, least in (("readers", readers, 1), ("cases", cases, 1), ("overlap", overlap, 0)):
+    numbers = (("readers", readers, 1), ("cases", cases, 1), ("overlap", overlap, 0), ("repeats", repeats, 0))
+    for option, value, least in numbers:
         if value is not None and value < least:
             raise UsageError(f"--{option}", expected=f"{least} or more", got=str(value))
-    if repeats is not None and repeats < 0:
-        raise UsageError("--repeats", expected="0 or more", got=str(repeats))
     if not predictions:
         raise UsageError("no predictions", expected="at least one file of predicted reports")
     if REFERENCE in predictions and include_reference:
