@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ctscribe.errors import InputRefused, UsageError
-from ctscribe.evaluation.reader_study.design import Design, assign
+from ctscribe.evaluation.reader_study.design import Design, assign, shuffled
 from ctscribe.evaluation.reader_study.forms import answer_columns, finding_columns, form
 from ctscribe.evaluation.reader_study.images import key_images
 from ctscribe.evaluation.reader_study.key import WARNING, Item, Key, Scan
@@ -149,7 +149,7 @@ def build(
     shown = {name: {case: _tidy(records[case].text) for case in chosen} for name, records in written.items()}
     refuse_names({name: texts for name, texts in shown.items() if name != REFERENCE})
     notes += telltale_lines(shown)
-    names = [list(shown)[i] for i in rng.permutation(len(shown))]
+    names = shuffled(list(shown), rng)
     slots = assign(len(chosen), len(names), readers, design=design, overlap=overlap or 0, repeats=repeats, rng=rng)
     masks = dict(zip(names, codes(len(names), rng), strict=True))
     people = tuple(f"reader-{number + 1}" for number in range(readers))
@@ -270,8 +270,7 @@ def _items(
     fresh = iter(codes(sum(map(len, slots)) + sum(map(len, scans_of)), rng))
     items, scans = [], []
     for person, work, mine in zip(people, slots, scans_of, strict=True):
-        ordered = [mine[i] for i in rng.permutation(len(mine))]
-        scans += [Scan(next(fresh), person, n, cases[case]) for n, case in enumerate(ordered, 1)]
+        scans += [Scan(next(fresh), person, n, cases[case]) for n, case in enumerate(shuffled(mine, rng), 1)]
         first: dict[tuple[int, int], str] = {}
         for position, slot in enumerate(work, len(mine) + 1):
             code, text = next(fresh), (slot.case, slot.system)

@@ -16,14 +16,16 @@ half a round apart; over the rounds the systems take turns, so that no system ga
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from ctscribe.errors import UsageError
 
 Design = Literal["crossed", "split", "once"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _work(
 
 
 def _ordered(work: dict[int, list[int]], repeats: int | None, reader: int, rng: np.random.Generator) -> list[Slot]:
-    cases = [list(work)[i] for i in rng.permutation(len(work))]
+    cases = shuffled(list(work), rng)
     first_half = cases[: (len(cases) + 1) // 2]
     halves = (first_half, cases[len(first_half) :])
     turns = {case: _turn(work[case], i + reader) for i, case in enumerate(cases)}
@@ -114,7 +116,7 @@ def _ordered(work: dict[int, list[int]], repeats: int | None, reader: int, rng: 
         Slot(case, turns[case][number])
         for number in range(max(len(systems) for systems in work.values()))
         for half in halves
-        for case in _shuffled([case for case in half if number < len(turns[case])], rng)
+        for case in shuffled([case for case in half if number < len(turns[case])], rng)
     ]
     wanted = round(len(slots) / 10) if repeats is None else repeats
     if repeats is not None and repeats > len(first_half):
@@ -123,9 +125,9 @@ def _ordered(work: dict[int, list[int]], repeats: int | None, reader: int, rng: 
             expected=f"at most {len(first_half)}, half of a reader's {len(cases)} cases, so that readings lie apart",
             got=str(repeats),
         )
-    again = _shuffled(first_half, rng)[: min(wanted, len(first_half))]
+    again = shuffled(first_half, rng)[: min(wanted, len(first_half))]
     return slots + [
-        replace(Slot(case, turns[case][i % len(turns[case])]), repeat=True)
+        Slot(case, turns[case][i % len(turns[case])], repeat=True)
         for i, case in enumerate(sorted(again, key=lambda _: rng.random()))
     ]
 
@@ -141,5 +143,6 @@ def _turn(systems: list[int], number: int) -> list[int]:
     return [rotated[0], *rotated[:0:-1]] if backwards else rotated
 
 
-def _shuffled(values: list[int], rng: np.random.Generator) -> list[int]:
+def shuffled(values: Sequence[T], rng: np.random.Generator) -> list[T]:
+    """The same values in random order."""
     return [values[i] for i in rng.permutation(len(values))]
