@@ -28,6 +28,7 @@ from ctscribe.evaluation.reader_study.questions import (
     error_columns,
     scales,
 )
+from ctscribe.evaluation.reading import listed
 
 FORMAT = "ctscribe-reader-study-answers"
 
@@ -300,13 +301,8 @@ def _refuse(found: _Found, study: str = "") -> None:
         if code in _REFUSALS:
             what, expected, hint = _REFUSALS[code]
             raise InputRefused(
-                what, code=code, expected=expected.format(study=study, most=MOST_ERRORS), got=_listed(places), hint=hint
+                what, code=code, expected=expected.format(study=study, most=MOST_ERRORS), got=listed(places), hint=hint
             )
-
-
-def _listed(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return ", ".join(items[:_LISTED]) + more
 
 
 def _whole(text: str) -> int | None:
@@ -361,7 +357,7 @@ def _completeness(
         return []
     counts = Counter(known[code].reader for code in unread)
     what = [f"{counts[reader]} items of {reader}" for reader in key.readers if counts[reader]]
-    what += [f"single questions: {_listed(holes)}"] if holes else []
+    what += [f"single questions: {listed(holes)}"] if holes else []
     if not partial:
         raise InputRefused(
             "answers are missing",

@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ctscribe.errors import InputRefused
+from ctscribe.evaluation.reading import listed
 
 _LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 _LENGTH = 6
 
 # A line this common in one system and this rare in the others gives the system away.
 _COMMON, _RARE = 0.9, 0.1
-
-_LISTED = 5
 
 
 def codes(count: int, rng: np.random.Generator) -> list[str]:
@@ -49,8 +48,7 @@ def refuse_names(texts: Mapping[str, Mapping[str, str]]) -> None:
                 f"a text names the system {name!r}",
                 code="unblinded_text",
                 expected="texts that do not tell who wrote them",
-                got=f"case {', '.join(told[:_LISTED])}"
-                + (f" and {len(told) - _LISTED} more" if told[_LISTED:] else ""),
+                got=f"case {listed(told)}",
                 hint="remove the phrase from the predictions, or give the system another name: NAME=FILE",
             )
 
