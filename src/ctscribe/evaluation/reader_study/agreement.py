@@ -22,14 +22,11 @@ from typing import Literal
 
 import numpy as np
 
-from ctscribe.evaluation.intervals import Estimate, resampled_totals, sums_by_cluster
-from ctscribe.evaluation.scorer import Counts, defined
+from ctscribe.evaluation.intervals import Estimate, estimate, resampled_totals, sums_by_cluster
+from ctscribe.evaluation.scorer import Counts
 
 Weights = Literal["none", "linear", "quadratic"]
 Level = Literal["nominal", "ordinal", "interval"]
-
-# An interval needs the coefficient to be defined in nearly every resample, else it describes the lucky ones only.
-_DEFINED_SHARE = 0.95
 
 
 def agreement_weights(categories: int, weights: Weights) -> np.ndarray:
@@ -73,13 +70,8 @@ class Coefficient(ABC):
         sums = sums_by_cluster(self.tally(np.asarray(ratings, dtype=float)), clusters)
         point = float(self.value(sums.sum(axis=0)))
         if resamples < 1 or len(sums) < 2 or np.isnan(point):
-            return Estimate(defined(point))
-        drawn = np.asarray(self.value(resampled_totals(sums, resamples, seed)))
-        known = drawn[~np.isnan(drawn)]
-        if known.size < _DEFINED_SHARE * drawn.size:
-            return Estimate(point)
-        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-        return Estimate(point, float(low), float(high))
+            return estimate(point, None, level)
+        return estimate(point, np.asarray(self.value(resampled_totals(sums, resamples, seed))), level)
 
 
 @dataclass(frozen=True)

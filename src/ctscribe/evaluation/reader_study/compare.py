@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctscribe.evaluation.correction import holm
-from ctscribe.evaluation.intervals import Estimate, resampled_totals, sums_by_cluster
+from ctscribe.evaluation.intervals import Estimate, estimate, resampled_totals, sums_by_cluster
 
 # Up to this many patients all exchanges are tried: 4096 of them.
 _EXACT = 12
@@ -44,8 +44,7 @@ def mean_estimate(
         return Estimate(float(total / count))
     drawn = resampled_totals(sums, resamples, seed)
     drawn = drawn[drawn[:, 1] > 0]
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(total / count), float(low), float(high))
+    return estimate(float(total / count), drawn[:, 0] / drawn[:, 1], level)
 
 
 def permutation_p(
