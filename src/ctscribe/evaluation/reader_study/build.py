@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctscribe import __version__
 from ctscribe.errors import InputRefused, UsageError
 from ctscribe.evaluation.reader_study.design import Design, assign, shuffled
 from ctscribe.evaluation.reader_study.forms import answer_columns, finding_columns, form
@@ -160,7 +161,7 @@ def build(
         design=design,
         seed=seed,
         language=truth[chosen[0]].language,
-        software=_version(),
+        software=__version__,
         systems={mask: name for name, mask in masks.items()},
         reference=masks.get(REFERENCE),
         clusters=_clusters([truth[case] for case in chosen]),
@@ -313,9 +314,3 @@ def _notes(key: Key, show_reference: bool, images: Path | None) -> list[str]:
     if len(set(key.clusters.values())) < len(key.clusters):
         notes.append("Some patients have several cases: intervals will resample patients.")
     return notes
-
-
-def _version() -> str:
-    from ctscribe import __version__
-
-    return __version__

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ctscribe import __version__
 from ctscribe.evaluation.intervals import Estimate
 from ctscribe.evaluation.reader_study import checklist_agreement
 from ctscribe.evaluation.reader_study.agreement import (
@@ -82,7 +83,7 @@ def score(answers: Answers, key: Key, settings: Settings | None = None) -> Summa
         findings=tuple(checklist_agreement.rows(answers.scans, key, names, chosen.resamples, LEVEL, chosen.seed)),
         notes=(*answers.notes, *work.notes()),
         settings={**asdict(chosen), "level": LEVEL},
-        software=_version(),
+        software=__version__,
     )
 
 
@@ -318,9 +319,3 @@ class _Work:
         if self.ratings.key.design == "once":
             found.append("Each reader read each case once: differences are between scores centred by reader.")
         return found
-
-
-def _version() -> str:
-    from ctscribe import __version__
-
-    return __version__
