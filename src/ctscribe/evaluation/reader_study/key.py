@@ -91,6 +91,10 @@ class Key:
         """How many texts and scans a reader reads."""
         return sum(item.reader == reader for item in self.items) + sum(scan.reader == reader for scan in self.scans)
 
+    def name(self, system: str, *, masked: bool) -> str:
+        """How results show a system: by its name, or by its code so that whoever analyses stays blinded as well."""
+        return f"system {system}" if masked else self.systems[system]
+
     def to_json(self) -> str:
         """As it is written into key.json."""
         body = {"warning": WARNING, "format": FORMAT, "version": VERSION, **asdict(self)}

@@ -57,10 +57,7 @@ def score(answers: Answers, key: Key, settings: Settings | None = None) -> Summa
     """Everything that a study shows."""
     chosen = settings or Settings()
     ratings = Ratings.of(answers, key)
-    if chosen.masked:
-        names = {code: f"system {code}" for code in ratings.systems}
-    else:
-        names = {code: key.systems[code] for code in ratings.systems}
+    names = {code: key.name(code, masked=chosen.masked) for code in ratings.systems}
     work = _Work(ratings, names, chosen)
     return Summary(
         study=key.study,

@@ -43,7 +43,7 @@ def ratings_rows(answers: Answers, key: Key, *, masked: bool = False) -> list[di
                 "position": item.position,
                 "item": item.code,
                 "case": item.case,
-                "system": f"system {item.system}" if masked else key.systems[item.system],
+                "system": key.name(item.system, masked=masked),
                 "second_reading_of": item.repeat_of or "",
                 **{scale: reading.scores.get(scale, "na") for scale in scales()},
                 **{column: reading.errors[column] for column in error_columns()},
