@@ -5,7 +5,6 @@ Second readings are kept apart: they measure how steady a reader is and count no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,13 +128,11 @@ def row_means(matrix: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(known, matrix, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def by_case(ratings: Ratings, name: str, systems: Sequence[str]) -> np.ndarray:
-    """One outcome as a cube, float64 (cases of the key, readers, systems)."""
-    matrix = ratings.matrix(name)
+def by_case(ratings: Ratings, matrix: np.ndarray) -> np.ndarray:
+    """A matrix of `Ratings` as a cube, float64 (cases of the key, readers, systems)."""
     case = {c: i for i, c in enumerate(ratings.key.clusters)}
-    system = {code: i for i, code in enumerate(systems)}
-    cube = np.full((len(case), len(ratings.readers), len(systems)), np.nan)
+    system = {code: i for i, code in enumerate(ratings.systems)}
+    cube = np.full((len(case), len(ratings.readers), len(system)), np.nan)
     for row, (c, code) in zip(matrix, ratings.texts, strict=True):
-        if code in system:
-            cube[case[c], :, system[code]] = row
+        cube[case[c], :, system[code]] = row
     return cube

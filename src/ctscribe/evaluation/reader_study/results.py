@@ -180,7 +180,7 @@ class _Work:
         for outcome in outcomes():
             matrix = self.ratings.matrix(outcome)
             text = dict(zip(self.ratings.texts, row_means(centred(matrix)).tolist(), strict=True))
-            cube = by_case(self.ratings, outcome, self.ratings.systems)
+            cube = by_case(self.ratings, matrix)
             for (i, first), (j, second) in combinations(enumerate(self.ratings.systems), 2):
                 found.append(self._difference(outcome, first, second, text, cube[:, :, i] - cube[:, :, j]))
         corrected = adjusted([row["p"] for row in found])
@@ -268,12 +268,12 @@ class _Work:
         for name in judgements():
             for reader in (None, *self.ratings.readers):
                 table, clusters = self.ratings.twice(name, reader)
-                known = ~np.isnan(table).any(axis=1) if len(table) else np.zeros(0, dtype=bool)
+                known = ~np.isnan(table).any(axis=1)
                 if not known.any():
                     continue
-                wanted = pair_coefficients(name) if reader is None else {}
-                extra: dict[str, Coefficient] = {"exact agreement": Within(0)}
-                for label, coefficient in {**extra, **wanted}.items():
+                wanted: dict[str, Coefficient] = {"exact agreement": Within(0)}
+                wanted |= pair_coefficients(name) if reader is None else {}
+                for label, coefficient in wanted.items():
                     estimate = self._interval(coefficient, table, clusters)
                     found.append(
                         {
