@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,31 +161,6 @@ def test_tubelets_of_thin_and_thick_slices_have_about_the_same_depth() -> None:
     assert depths[0] == pytest.approx(depths[1], rel=0.3)
 
 
-COMPILED = """
-import torch
-from tests import tiny as small
-from tests.laws.test_vision_options import encoder, flat
-volume, _ = small.scans(1)
-model = encoder()
-with torch.no_grad():
-    compiled = torch.compile(model, fullgraph=True, backend="eager")(volume)
-    torch.testing.assert_close(flat(compiled), flat(model(volume)), atol=1e-5, rtol=1e-4)
-"""
-
-
-def test_compiled_in_one_graph_equals_eager() -> None:
-    """In a process of its own: the annotation checker of the tests cannot be compiled."""
-    done = subprocess.run([sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 def test_missing_public_weights_are_refused() -> None:
     with pytest.raises(CTScribeError, match="colipri"):
         encoder(backbone="colipri", public=PublicConfig(size="tiny"))
-
-
-def test_every_field_has_a_case() -> None:
-    """A new field must be tried above, or be one of the sizes that tests of the default vary."""
-    tried = {name for change in OPTIONS.values() for name in change} | {"checkpointing", "skip_air"}
-    sizes = {"tubelets", "depths", "head_dim", "window", "mlp_ratio", "longest_mm", "embedding", "routes"}
-    assert {f.name for f in fields(EncoderConfig)} == tried | sizes
