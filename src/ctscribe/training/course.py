@@ -34,7 +34,7 @@ from ctscribe.training.losses import standard_losses
 from ctscribe.training.order import BatchSource, ordered_batches
 from ctscribe.training.phantoms import PhantomPlan, fill_store
 from ctscribe.training.stages import Stage, TrainConfig
-from ctscribe.training.thresholds import tune
+from ctscribe.training.thresholds import LEAST_CHANCE, tune
 from ctscribe.training.wording import Spoken, WordingSamples, collate_wording, train_tokenizer
 
 VALIDATION_SEED = 700_000
@@ -242,8 +242,8 @@ it writes carries the watermark:
 - output: findings in English and Chinese, structured findings, evidence boxes
 - training: {config.data.studies} phantoms (seeds from {config.data.first_seed}), classical masks, no real data
 {stages}
-- thresholds: chosen for best F1 per finding on {results["validation_phantoms"]} validation phantoms (synthetic);
-  macro F1 there {results["validation_macro_f1"]}. Held-out numbers come from `benchmarks/heldout.py`.
+- thresholds: best expected F1 per finding, never below a chance of {LEAST_CHANCE:.0%}, chosen on
+  {results["validation_phantoms"]} validation phantoms (synthetic); macro F1 there {results["validation_macro_f1"]}. Held-out numbers come from `benchmarks/heldout.py`.
 
 Known limits: phantoms lack the variety of real anatomy, disease and scanners; on real scans its statements are
 unreliable.
