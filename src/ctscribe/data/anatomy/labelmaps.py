@@ -30,9 +30,21 @@ from ctscribe.tensors import Affine, Volume
 @cache
 def schemes() -> Mapping[str, Mapping[int, str]]:
     """Known label schemes: name -> {label value: region id}."""
-    text = (files(__package__) / "label_schemes.yaml").read_text(encoding="utf-8")
-    table = yaml.safe_load(text)
-    return MappingProxyType({name: MappingProxyType(_expand(entry)) for name, entry in table.items()})
+    return _schemes("label_schemes.yaml")
+
+
+@cache
+def lesion_schemes() -> Mapping[str, Mapping[int, str]]:
+    """Known schemes of lesion maps: name -> {label value: finding kind}."""
+    return _schemes("lesion_schemes.yaml")
+
+
+def _schemes(name: str) -> Mapping[str, Mapping[int, str]]:
+    return MappingProxyType({scheme: MappingProxyType(_expand(entry)) for scheme, entry in _table(name).items()})
+
+
+def _table(name: str) -> Any:
+    return yaml.safe_load((files(__package__) / name).read_text(encoding="utf-8"))
 
 
 def _expand(entry: dict[str, Any]) -> dict[int, str]:
@@ -46,16 +58,9 @@ def _expand(entry: dict[str, Any]) -> dict[int, str]:
 
 
 @cache
-def lesion_schemes() -> Mapping[str, Mapping[int, str]]:
-    """Known schemes of lesion maps: name -> {label value: finding kind}."""
-    text = (files(__package__) / "lesion_schemes.yaml").read_text(encoding="utf-8")
-    return MappingProxyType({name: MappingProxyType(_expand(entry)) for name, entry in yaml.safe_load(text).items()})
-
-
-@cache
 def _class_patterns() -> tuple[tuple[str, str], ...]:
     """(pattern, region) of the class names that segmentation models use, exact names first."""
-    table = yaml.safe_load((files(__package__) / "class_names.yaml").read_text(encoding="utf-8"))
+    table = _table("class_names.yaml")
     own = [(name, name) for name in ontology.regions()]
     spoken = [(_plain_name(n), r.id) for r in ontology.regions().values() for n in r.names["en"]]
     return (*own, *spoken, *((_plain_name(p), region) for region, patterns in table.items() for p in patterns))
