@@ -22,7 +22,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from scipy import ndimage
 
 from ctscribe import ontology
-from ctscribe.data.anatomy.segmentation import Segmentation
+from ctscribe.data.anatomy.segmentation import Segmentation, cell_counts
 from ctscribe.errors import GeometryRefused, UnreadableInput, UsageError
 from ctscribe.tensors import Affine, Volume
 
@@ -218,14 +218,11 @@ class LesionMap:
 
     def occupancy(self, grid_shape: tuple[int, int, int]) -> tuple[Float[np.ndarray, "l t h w"], Int[np.ndarray, " l"]]:
         """Share of each cell of a coarse grid that each lesion fills, and the lesions' kinds as indices."""
-        count, (t, h, w) = len(self.kinds) + 1, grid_shape
-        z, y, x = ((np.arange(n) * cells) // n for n, cells in zip(self.labels.shape, grid_shape, strict=True))
-        cell = (z[:, None, None] * h + y[None, :, None]) * w + x[None, None, :]
-        voxels = np.bincount((cell * count + self.labels).ravel(), minlength=t * h * w * count).reshape(-1, count)
+        voxels = cell_counts(self.labels, grid_shape, len(self.kinds) + 1)
         shares = voxels[:, 1:].T / np.maximum(voxels.sum(axis=1), 1)
         order = list(ontology.findings())
         kinds = np.array([order.index(kind) for kind in self.kinds], dtype=np.int64)
-        return shares.reshape(-1, t, h, w).astype(np.float32), kinds
+        return shares.reshape(-1, *grid_shape).astype(np.float32), kinds
 
 
 def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Mapping[int, str]) -> LesionMap:

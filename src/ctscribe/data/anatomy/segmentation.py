@@ -61,7 +61,8 @@ class Segmentation:
         Returns:
             occupancy in 0..1, and for each region whether it is there at all.
         """
-        cells = self._cell_counts(grid_shape)
+        width = max([int(self.labels.max()), *self.names]) + 1
+        cells = cell_counts(self.labels, grid_shape, width)
         total = np.maximum(cells.sum(axis=1), 1)
         shares = np.empty((len(regions), cells.shape[0]), dtype=np.float32)
         present = np.zeros(len(regions), dtype=bool)
@@ -72,15 +73,6 @@ class Segmentation:
             present[row] = bool(count.any())
         return shares.reshape(len(regions), *grid_shape), present
 
-    def _cell_counts(self, grid_shape: tuple[int, int, int]) -> Float[np.ndarray, "cells values"]:
-        """Voxels per (cell, label value)."""
-        width = max([int(self.labels.max()), *self.names]) + 1
-        index = [(np.arange(n) * cells) // n for n, cells in zip(self.labels.shape, grid_shape, strict=True)]
-        t, h, w = grid_shape
-        cell = (index[0][:, None, None] * h + index[1][None, :, None]) * w + index[2][None, None, :]
-        joint = np.bincount((cell * width + self.labels).ravel(), minlength=t * h * w * width)
-        return joint.reshape(t * h * w, width).astype(np.float64)
-
     def _counts(self) -> np.ndarray:
         return np.bincount(self.labels.ravel(), minlength=256)
 
@@ -88,6 +80,17 @@ class Segmentation:
         table = np.zeros(256, dtype=bool)
         table[list(self.values(region_id))] = True
         return table
+
+
+def cell_counts(
+    labels: UInt8[np.ndarray, "z y x"], grid_shape: tuple[int, int, int], width: int
+) -> Float[np.ndarray, "cells values"]:
+    """Voxels per (cell of a coarse grid, label value below `width`)."""
+    index = [(np.arange(n) * cells) // n for n, cells in zip(labels.shape, grid_shape, strict=True)]
+    t, h, w = grid_shape
+    cell = (index[0][:, None, None] * h + index[1][None, :, None]) * w + index[2][None, None, :]
+    joint = np.bincount((cell * width + labels).ravel(), minlength=t * h * w * width)
+    return joint.reshape(t * h * w, width).astype(np.float64)
 
 
 @runtime_checkable
