@@ -245,17 +245,17 @@ def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Mappi
         raise UsageError("the scheme names findings that do not exist", got=", ".join(strange))
     stored, affine = _read(Path(path))
     on_grid = _resample(stored, affine, volume)
-    pieces: list[tuple[int, str, np.ndarray]] = []
+    pieces: list[tuple[int, str, np.ndarray, int]] = []
     for value, kind in names.items():
         numbered, count = ndimage.label(on_grid == value, structure=np.ones((3, 3, 3)))
         sizes = np.bincount(numbered.ravel(), minlength=count + 1)
-        pieces += [(int(sizes[n]), kind, numbered == n) for n in np.argsort(-sizes[1:])[:255] + 1]
+        pieces += [(int(sizes[n]), kind, numbered, n) for n in np.argsort(-sizes[1:])[:255] + 1]
     pieces = sorted(pieces, key=lambda piece: -piece[0])[:255]
     labels = np.zeros(volume.shape, np.uint8)
-    for number, (_, _, mask) in reversed(list(enumerate(pieces, start=1))):
-        labels[mask] = number
+    for number, (_, _, numbered, piece) in enumerate(pieces, start=1):
+        labels[numbered == piece] = number
     source = scheme if isinstance(scheme, str) else "lesions named by the caller"
-    return LesionMap(labels, tuple(kind for _, kind, _ in pieces), source)
+    return LesionMap(labels, tuple(kind for _, kind, _, _ in pieces), source)
 
 
 def _resample(stored: Shaped[np.ndarray, "a b c"], affine: Affine, volume: Volume) -> Shaped[np.ndarray, "z y x"]:
