@@ -21,7 +21,7 @@ from ctscribe.tensors import Affine, Volume
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-#: NIfTI is RAS+, this package LPS+: the first two world axes change sign.
+#: NIfTI is RAS+, this package LPS+: the first two world axes change sign, in either direction.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1 xyzt_units codes: unknown, metre, millimetre, micrometre
 #: Length of a NIfTI-2 header; a NIfTI-1 header is shorter, and both name their kind within it.

@@ -23,6 +23,7 @@ from scipy import ndimage
 
 from ctscribe import ontology
 from ctscribe.data.anatomy.segmentation import Segmentation, cell_counts
+from ctscribe.data.nifti import RAS_TO_LPS
 from ctscribe.errors import GeometryRefused, UnreadableInput, UsageError
 from ctscribe.tensors import Affine, Volume
 
@@ -199,7 +200,7 @@ def _read(path: Path) -> tuple[Shaped[np.ndarray, "z y x"], Affine]:
             expected="a three-dimensional image of whole numbers from 0 to 65535",
             got=f"{data.ndim} dimensions, values from {data.min()} to {data.max()}, type {data.dtype}",
         )
-    return data.astype(np.uint16).transpose(2, 1, 0), Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+    return data.astype(np.uint16).transpose(2, 1, 0), Affine(RAS_TO_LPS @ matrix)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import numpy as np
 from ctscribe.data.anatomy.classical import segment
 from ctscribe.data.anatomy.labelmaps import from_label_map
 from ctscribe.data.anatomy.segmentation import Segmentation, Segmenter
+from ctscribe.data.nifti import RAS_TO_LPS
 from ctscribe.errors import DependencyMissing, InputRefused, UsageError
 from ctscribe.tensors import Volume
 
@@ -152,9 +153,8 @@ def _write(volume: Volume, path: Path) -> None:
     """Hounsfield units as NIfTI; nothing of the patient goes with them."""
     import nibabel as nib
 
-    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
     hu = np.clip(np.rint(volume.hu), -32768, 32767).astype(np.int16)
-    nib.save(nib.Nifti1Image(hu.transpose(2, 1, 0), to_ras @ volume.affine.matrix), path)
+    nib.save(nib.Nifti1Image(hu.transpose(2, 1, 0), RAS_TO_LPS @ volume.affine.matrix), path)
 
 
 def _surroundings(folder: Path) -> dict[str, str]:
