@@ -33,13 +33,18 @@ def finding_columns() -> tuple[str, ...]:
 
 def form(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     """A CSV file; columns that a row lacks stay empty."""
+    return csv_text(columns, rows, "\r\n").encode("utf-8-sig")
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], end: str = "\n") -> str:
+    """A table as CSV whose cells no spreadsheet runs."""
     text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\r\n")
+    table = csv.DictWriter(text, fieldnames=list(columns), lineterminator=end)
     table.writeheader()
-    table.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
-    return text.getvalue().encode("utf-8-sig")
+    table.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
 
 
-def harmless(value: Any) -> Any:
+def _harmless(value: Any) -> Any:
     """Text that a spreadsheet does not run: a leading = + - @ is set in quotation."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -8,15 +8,13 @@ ratings.csv     every reading with its system: treat it like the key
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from ctscribe.evaluation.reader_study import plots
 from ctscribe.evaluation.reader_study.answers import Answers
-from ctscribe.evaluation.reader_study.forms import harmless
+from ctscribe.evaluation.reader_study.forms import csv_text
 from ctscribe.evaluation.reader_study.key import Key
 from ctscribe.evaluation.reader_study.questions import error_columns, scales, words
 from ctscribe.evaluation.reader_study.summary import Row, Summary
@@ -55,11 +53,7 @@ def ratings_rows(answers: Answers, key: Key, *, masked: bool = False) -> list[di
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["reader"], lineterminator="\n")
-    table.writeheader()
-    table.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
-    return text.getvalue().encode()
+    return csv_text(list(rows[0]) if rows else ["reader"], rows).encode()
 
 
 def to_html(summary: Summary) -> str:
