@@ -12,25 +12,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from timing import milliseconds
 from torch import Tensor, nn
 
 from ctscribe.layers import Attention
-
-
-def seconds(step: Callable[[], None], repeats: int) -> float:
-    """Median CPU seconds of a step, after one to warm up."""
-    step()
-    spent = []
-    for _ in range(repeats):
-        started = time.process_time()
-        step()
-        spent.append(time.process_time() - started)
-    return statistics.median(spent)
 
 
 class Dense(nn.Module):
@@ -89,9 +77,9 @@ def main() -> None:
     for batch, nodes in ((1, 40), (8, 40), (8, 64), (8, 128), (1, 512), (1, 2048)):
         few = sparse_step(batch, nodes, dim, heads, 7)
         every = sparse_step(batch, nodes, dim, heads, nodes) if nodes <= 128 else None
-        row = [f"{1000 * seconds(dense_step(batch, nodes, dim, heads), options.repeats):9.2f}"]
+        row = [f"{milliseconds(dense_step(batch, nodes, dim, heads), options.repeats):9.2f}"]
         for step, width in ((few, 24), (every, 21)):
-            row.append(f"{1000 * seconds(step, options.repeats):{width}.2f}" if step else f"{'-':>{width}s}")
+            row.append(f"{milliseconds(step, options.repeats):{width}.2f}" if step else f"{'-':>{width}s}")
         print(f"{batch:5d} {nodes:5d} " + " ".join(row), flush=True)
 
 

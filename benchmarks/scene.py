@@ -9,13 +9,11 @@ thread. The tokens are random: time does not depend on them.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import torch
+from timing import milliseconds
 
 from ctscribe import ontology
 from ctscribe.scene.station import Scene, SceneConfig
@@ -47,16 +45,6 @@ def visual() -> VisualTokens:
         valid = torch.ones(1, count, dtype=torch.bool)
         scales.append(ScaleTokens(torch.randn(1, count, width), grid, torch.randn(1, count, 3) * 100, valid))
     return VisualTokens(*scales)
-
-
-def milliseconds(step: Callable[[], object], repeats: int) -> float:
-    step()
-    spent = []
-    for _ in range(repeats):
-        started = time.process_time()
-        step()
-        spent.append(time.process_time() - started)
-    return 1000 * statistics.median(spent)
 
 
 def main() -> None:

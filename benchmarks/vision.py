@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from timing import cpu_seconds
 
 from ctscribe.data import load_study
 from ctscribe.data.geometry import to_grid
@@ -52,20 +53,9 @@ def options() -> None:
         model = build_encoder(replace(SMALL, **changes), WINDOWS)
         million = sum(p.numel() for p in model.parameters()) / 1e6
         with torch.no_grad():
-            ahead = best(lambda: model(volume))  # noqa: B023 - called at once
-        both = best(lambda: sum(s.tokens.mean() for s in model(volume).scales).backward())  # noqa: B023
+            ahead = min(cpu_seconds(lambda: model(volume), 5))  # noqa: B023 - called at once
+        both = min(cpu_seconds(lambda: sum(s.tokens.mean() for s in model(volume).scales).backward(), 5))  # noqa: B023
         print(f"{name:22s} {million:12.2f} {1000 * ahead:11.0f} {1000 * both:12.0f}", flush=True)
-
-
-def best(work: object, times: int = 5) -> float:
-    """CPU seconds of the fastest of a few runs, after one to warm up."""
-    work()  # type: ignore[operator]
-    found = []
-    for _ in range(times):
-        started = time.process_time()
-        work()  # type: ignore[operator]
-        found.append(time.process_time() - started)
-    return min(found)
 
 
 def air(path: Path, shape: tuple[int, int, int]) -> None:

@@ -243,7 +243,8 @@ it writes carries the watermark:
 - training: {config.data.studies} phantoms (seeds from {config.data.first_seed}), classical masks, no real data
 {stages}
 - thresholds: best expected F1 per finding, never below a chance of {LEAST_CHANCE:.0%}, chosen on
-  {results["validation_phantoms"]} validation phantoms (synthetic); macro F1 there {results["validation_macro_f1"]}. Held-out numbers come from `benchmarks/heldout.py`.
+  {results["validation_phantoms"]} validation phantoms (synthetic); macro F1 there
+  {results["validation_macro_f1"]}. Held-out numbers come from `benchmarks/heldout.py`.
 
 Known limits: phantoms lack the variety of real anatomy, disease and scanners; on real scans its statements are
 unreliable.
