@@ -1,0 +1,189 @@
+"""What the impression station hands out: statements that can be traced, and the guideline behind every advice.
+
+```
+Impression ── statements       what it says, each with the findings it rests on and the references it follows
+           └─ recommendations  what each guideline says about a finding: one option, or several and what decides
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ctscribe.ontology import Language
+
+Role = Literal["critical", "finding", "comparison", "differential", "significance", "follow_up", "question", "normal"]
+ROLES: tuple[Role, ...] = (
+    "critical",
+    "finding",
+    "comparison",
+    "differential",
+    "significance",
+    "follow_up",
+    "question",
+    "normal",
+)
+Words = Mapping[str, str]
+"""One text per language (``{"en": ..., "zh": ...}``)."""
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A published source.
+
+    Attributes:
+        id: short and stable, such as ``"fleischner_2017"``; what statements refer to.
+        text: the reference as it is printed.
+        doi: digital object identifier, "" when it has none.
+    """
+
+    id: str
+    text: str
+    doi: str = ""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A fact that a guideline needs and nobody gave.
+
+    Attributes:
+        fact: its name in `Context` or `Details`.
+        question: what to find out, per language.
+    """
+
+    fact: str
+    question: Words
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of a guideline table.
+
+    Attributes:
+        rule: id of the row.
+        action: what to do, per language.
+        category: the guideline's name for it (``"4A"``), "" when it has none.
+        modality: examinations or steps it names: ``"ct"``, ``"ldct"``, ``"pet_ct"``, ``"mri"``, ``"us"``,
+            ``"tissue"``, ``"referral"``; () when nothing is to be done.
+        months: interval of the first step as (earliest, latest), None when there is none.
+        condition: when this option applies, per language; empty texts when it is the only one.
+        verified: the row was compared with the published table or a faithful copy of it.
+    """
+
+    rule: str
+    action: Words
+    category: str = ""
+    modality: tuple[str, ...] = ()
+    months: tuple[float, float] | None = None
+    condition: Words = field(default_factory=lambda: {"en": "", "zh": ""})
+    verified: bool = True
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What one guideline says about one finding, or about several it judges together.
+
+    Attributes:
+        guideline: id of the rule set.
+        title: its name, per language.
+        findings: indices of the findings it is about.
+        options: the rows that can apply; exactly one when everything needed is known.
+        needs: the facts that would decide between the options, or whether the guideline applies at all.
+        rationale: why: the facts that were used, per language.
+        citation: where the table comes from.
+        provisos: what must be true for the guideline to apply and is not known, per language.
+        signed_off_by: the radiologist who signed the rule set off, "" while nobody did.
+    """
+
+    guideline: str
+    title: Words
+    findings: tuple[int, ...]
+    options: tuple[Option, ...]
+    needs: tuple[Need, ...]
+    rationale: Words
+    citation: Citation
+    provisos: Words = field(default_factory=lambda: {"en": "", "zh": ""})
+    signed_off_by: str = ""
+
+    @property
+    def definite(self) -> bool:
+        """One option and nothing left to ask."""
+        return len(self.options) == 1 and not self.needs
+
+    @property
+    def category(self) -> str:
+        """The category when all options agree on it, else ""."""
+        categories = {option.category for option in self.options}
+        return categories.pop() if len(categories) == 1 else ""
+
+    @property
+    def verified(self) -> bool:
+        """Every row it uses was compared with the published table."""
+        return all(option.verified for option in self.options)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One sentence of an impression.
+
+    Attributes:
+        text: the sentence with its full stop.
+        role: what kind of statement it is. A ``finding`` restates findings word for word and reads back to them;
+            the other roles name nothing as present.
+        findings: indices of the findings it rests on, () for a sentence about none.
+        citations: ids of the references it follows (`Citation.id`, or a passage of the knowledge base).
+    """
+
+    text: str
+    role: Role
+    findings: tuple[int, ...] = ()
+    citations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Impression:
+    """What matters in a study, the most urgent first.
+
+    Attributes:
+        statements: in the order in which they are read; those of one finding stand together.
+        language: of the statements.
+        note: how the impression came about; belongs beside the text wherever it is shown.
+        method: name of the writer, such as ``"rules"``.
+        recommendations: what the guidelines say, also where a writer words it differently.
+        citations: every reference that the statements name.
+        remarks: what happened on the way (a sentence dropped by the guard, a fall back), in plain words.
+    """
+
+    statements: tuple[Statement, ...]
+    language: Language
+    note: str
+    method: str
+    recommendations: tuple[Recommendation, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Numbered lines without the note: statements about the same findings share a line."""
+        lines = self.lines
+        joined = [("" if self.language == "zh" else " ").join(s.text for s in line) for line in lines]
+        if len(joined) == 1:
+            return joined[0]
+        return "\n".join(f"{number}. {line}" for number, line in enumerate(joined, start=1))
+
+    @property
+    def lines(self) -> tuple[tuple[Statement, ...], ...]:
+        """Statements by line: each restated finding or critical result begins one, what follows belongs to it."""
+        grouped: list[list[Statement]] = []
+        for statement in self.statements:
+            if not grouped or statement.role in ("critical", "finding", "normal", "question"):
+                grouped.append([])
+            grouped[-1].append(statement)
+        return tuple(tuple(group) for group in grouped)
+
+    @property
+    def critical(self) -> tuple[Statement, ...]:
+        """Results that somebody must be told at once."""
+        return tuple(s for s in self.statements if s.role == "critical")
