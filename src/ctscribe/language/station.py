@@ -3,91 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ctscribe.errors import ConfigError
 from ctscribe.facts import FindingFacts
 from ctscribe.language.compress import build_compressor
 from ctscribe.language.config import LanguageConfig
 from ctscribe.language.encoder_decoder import EncoderDecoder
 from ctscribe.language.fusion import FusedDecoder, Memory
+from ctscribe.language.hosts import adapted, build_host
 from ctscribe.language.memory import MemoryWriter
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.tensors import SceneTokens, VisualTokens
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+__all__ = ["LanguageConfig", "Writer", "graft"]
 
 
-def build_host(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrainedModel:
-    """The stock decoder: pretrained from a path or hub id, or a small Llama from scratch."""
-    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-
-    if config.pretrained:
-        return _same_words(AutoModelForCausalLM.from_pretrained(config.pretrained), config, tokenizer)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.hidden,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.heads,
-            intermediate_size=config.intermediate,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos,
-            eos_token_id=tokenizer.eos,
-            pad_token_id=tokenizer.pad,
-            attn_implementation="eager" if torch.get_default_device().type == "cpu" else "sdpa",
-        )
-    )
-
-
-def _same_words(host: PreTrainedModel, config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrainedModel:
-    """Refuse a host whose vocabulary is not the tokenizer's: it would read other words than were written."""
-    if host.config.vocab_size != len(tokenizer):
-        raise ConfigError(
-            f"language: {config.pretrained} has a vocabulary of its own",
-            expected=f"a decoder over the report tokenizer's {len(tokenizer)} entries",
-            got=f"{host.config.vocab_size} entries",
-            hint="decoders with their own tokenizer are not supported yet; leave pretrained empty to build one",
-        )
-    return host
-
-
-def build_t5(config: LanguageConfig, tokenizer: ReportTokenizer) -> PreTrainedModel:
-    """The stock encoder-decoder: pretrained from a path or hub id, or a small T5 from scratch."""
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    if config.pretrained:
-        return _same_words(T5ForConditionalGeneration.from_pretrained(config.pretrained), config, tokenizer)
-    return T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=config.hidden,
-            d_kv=config.hidden // config.heads,
-            d_ff=config.intermediate,
-            num_layers=config.layers,  # of the decoder too; the encoder is taken out
-            num_heads=config.heads,
-            feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,
-            pad_token_id=tokenizer.pad,
-            eos_token_id=tokenizer.eos,
-            decoder_start_token_id=tokenizer.bos,
-        )
-    )
-
-
-def build_decoder(config: LanguageConfig, tokenizer: ReportTokenizer) -> FusedDecoder | EncoderDecoder:
-    """The decoder that the strategy asks for."""
+def graft(host: Any, config: LanguageConfig) -> FusedDecoder | EncoderDecoder:
+    """The decoder that the strategy asks for, around a host."""
     if config.strategy == "encoder_decoder":
-        return EncoderDecoder(build_t5(config, tokenizer), config.memory_dim, config.compress)
+        return EncoderDecoder(host, config.memory_dim, config.compress)
     return FusedDecoder(
-        build_host(config, tokenizer),
+        host,
         config.memory_dim,
         config.cross_heads,
         gate=config.gate,
@@ -97,18 +37,40 @@ def build_decoder(config: LanguageConfig, tokenizer: ReportTokenizer) -> FusedDe
 
 
 class Writer(nn.Module):
-    """`VisualTokens` + `SceneTokens` + facts -> next-token logits, or text."""
+    """`VisualTokens` + `SceneTokens` + facts -> next-token logits, or text.
+
+    Args:
+        config: which decoder, and how it reads.
+        tokenizer: the decoder's words.
+        widths: of the visual tokens, fine to coarse.
+        scene_dim: of the scene tokens.
+        host: a decoder that was built before; None builds the one that the configuration names.
+    """
 
     def __init__(
-        self, config: LanguageConfig, tokenizer: ReportTokenizer, widths: tuple[int, int, int], scene_dim: int
+        self,
+        config: LanguageConfig,
+        tokenizer: ReportTokenizer,
+        widths: tuple[int, int, int],
+        scene_dim: int,
+        host: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         self.memory = MemoryWriter(widths, scene_dim, config.memory_dim, config.fine_pool)
-        self.decoder = build_decoder(config, tokenizer)
+        host = build_host(config, tokenizer) if host is None else host
+        self.base = adapted(host, config)
+        self.decoder = graft(host, config)
         self.compress = build_compressor(
             config.compress, config.memory_dim, config.cross_heads, config.queries, config.compress_layers
         )
+
+    def fixed_params(self) -> list[str]:
+        """Names of the parameters that never learn: the weights of a decoder that is frozen or adapted."""
+        if self.config.adapt == "all":
+            return []
+        new = set(self.decoder.fusion_params())
+        return [f"decoder.{name}" for name, _ in self.decoder.named_parameters() if name not in new]
 
     def recall(self, facts: FindingFacts, visual: VisualTokens | None, scene: SceneTokens | None) -> Memory:
         """What the decoder may look at, compressed if the configuration says so."""
@@ -136,10 +98,10 @@ class Writer(nn.Module):
         beams: int = 1,
     ) -> list[str]:
         """One report text per study (``languages[i]`` for study i), decoded with a KV cache."""
-        prompt = torch.tensor([self.tokenizer.prompt(language) for language in languages], device=facts.state.device)
+        prompt, real = (x.to(facts.state.device) for x in self.tokenizer.batch_prompts(languages))
         ids = self.decoder.generate(
             prompt,
-            torch.ones_like(prompt),
+            real,
             self.recall(facts, visual, scene),
             max_new_tokens=self.config.max_tokens,
             do_sample=False,
