@@ -26,7 +26,7 @@ WINDOWS |= dict.fromkeys(("arterial_wall_calcification", "coronary_artery_wall_c
 WINDOWS |= dict.fromkeys(
     (
         "cardiomegaly", "pericardial_effusion", "aortic_aneurysm", "enlarged_pulmonary_artery", "hiatal_hernia",
-        "lymphadenopathy", "pleural_effusion", "thyroid_nodule", "hepatic_cyst", "adrenal_nodule",
+        "lymphadenopathy", "pleural_effusion", "pleural_thickening", "thyroid_nodule", "hepatic_cyst", "adrenal_nodule",
     ),
     SOFT,
 )  # fmt: skip
@@ -104,8 +104,12 @@ def eight(path: Path | None) -> None:
     sheet(rows, OUT / "eight.png")
 
 
-def closeup(kind: str, grid: GridSpec, seeds: range = range(40, 52)) -> list[Image.Image]:
+FIRST = {"consolidation": 209, "cavity": 44}  # seeds whose lesion lies free of the heart and the spine
+
+
+def closeup(kind: str, grid: GridSpec, seeds: range | None = None) -> list[Image.Image]:
     """Two planes through the middle of the largest lesion of a kind, cut to its surroundings."""
+    seeds = seeds or range(FIRST.get(kind, 40), FIRST.get(kind, 40) + 12)
     study, lesion = next(
         (s, max(s.lesions, key=lambda x: int(s.lesion_masks[x.label].mask.sum())))
         for s in (generate(seed, grid, lesions=LesionPrior(force=(kind,))) for seed in seeds)
@@ -131,6 +135,11 @@ def _cut(study: PhantomStudy, label: int, kind: str) -> list[Image.Image]:
         left = min(max(0, column - columns), max(0, plane.shape[1] - 2 * columns))
         return tile(plane[top : top + 2 * rows, left : left + 2 * columns], steps, window)
 
+    if kind == "rib_fracture":  # a rib leaves every plane: the brightest within a centimetre, as one reads ribs
+        thick, wide = round(10 / dz), round(10 / dy)
+        slab = hu[max(0, z - thick) : z + thick + 1].max(axis=0)
+        side = hu[::-1, max(0, y - wide) : y + wide + 1].max(axis=1)
+        return [view(slab, y, x, (dy, dx)), view(side, hu.shape[0] - 1 - z, x, (dz, dx))]
     first = view(hu[z], y, x, (dy, dx))
     if kind in ("vertebral_fracture", "airway_stenosis", "hiatal_hernia"):
         return [first, view(hu[::-1, :, x], hu.shape[0] - 1 - z, y, (dz, dy))]

@@ -2,62 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from ctscribe.phantom.anatomy import BodyPlan
-from ctscribe.phantom.canvas import Array
+from ctscribe.phantom.anatomy import LOBES, BodyPlan
+from ctscribe.phantom.canvas import Array, tube_points
 from ctscribe.phantom.scene import Mark, Scene, lighten, lump, mark, pick, solid
+from ctscribe.phantom.skeleton import RIB_FLAT, bony_tube, rib_hu, rib_radius
 
 
 def rib_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    """A gap with a step, a collar of callus or blood around it that bulges inwards."""
+    """A gap with a step between the ends of the bone; blood around a fresh one, callus around an old one."""
     kind = "rib_fracture"
     number = pick(rng, kind, "number", (0.5, 0.5))
-    lines = [line for name, line in scene.canvas.landmarks.get("ribs", []) if int(name.split()[-1]) in range(3, 11)]
-    if not lines:
+    ribs = [(int(name.split()[-1]), line) for name, line in scene.canvas.landmarks.get("ribs", [])]
+    ribs = [(k, line) for k, line in ribs if k in range(3, 11)]
+    if not ribs or scene.plan is None:
         return []
     canvas = scene.canvas
     count = 1 if number == "single" else int(rng.integers(2, 5))
     marks: list[Mark] = []
-    first = int(rng.integers(0, len(lines)))
-    healing = rng.random() < 0.5
+    first = int(rng.integers(0, len(ribs)))
+    healing = rng.random() < 0.4
     for k in range(count):
-        line = lines[(first + 2 * k) % len(lines)]
-        at = int(rng.uniform(0.35, 0.75) * len(line))
-        centre = line[at]
-        if not np.all((canvas.index(centre)[0] > 1) & (canvas.index(centre)[0] < np.array(canvas.shape) - 2)):
-            continue
-        tangent = line[min(at + 2, len(line) - 1)] - line[max(at - 2, 0)]
-        tangent /= max(float(np.linalg.norm(tangent)), 1e-6)
-        marks += _break(scene, rng, centre, tangent, healing)
+        rib, line = ribs[(first + 2 * k) % len(ribs)]
+        at = int(rng.uniform(0.25, 0.7) * len(line))
+        index = canvas.index(line[at])[0]
+        if np.all((index > 1) & (index < np.array(canvas.shape) - 2)):
+            marks += _break(scene, rng, line, at, rib_radius(scene.plan, rib), rib_hu(scene.plan), healing)
     for m in marks:
         m.attributes["number"] = number  # corrected by `paint` when fewer found a place
     return marks
 
 
-def _break(scene: Scene, rng: np.random.Generator, centre: Array, tangent: Array, healing: bool) -> list[Mark]:
+def _break(
+    scene: Scene, rng: np.random.Generator, line: Array, at: int, radius: float, hu: tuple[float, float], healing: bool
+) -> list[Mark]:
+    """Take the bone away from just before the break to 35 mm beyond it, and draw it again out of line."""
     canvas = scene.canvas
-    collar, around = solid(canvas, centre, 16.0, lump(rng, (13.0, 10.5, 10.5), 0.12))
-    if healing:
-        lighten(canvas, collar, around, 480.0)
-    else:
-        bone = canvas.hu[collar] > 180
-        canvas.paint(collar, around * ~bone, 48.0)
-    a, b, c = tangent.tolist()
-
-    def gap(x: Array, y: Array, z: Array) -> Array:
-        along = a * x + b * y + c * z
-        across = np.sqrt(np.maximum(x * x + y * y + z * z - along * along, 0))
-        return np.maximum(np.abs(along) - 3.2, across - 9.0)
-
-    box, cut = solid(canvas, centre, 10.0, gap)
-    canvas.paint(box, cut, 55.0)
-    outward = np.array([tangent[1], -tangent[0], 0.0])
+    centre = line[at]
+    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+    arc -= arc[at]
+    tangent = line[min(at + 2, len(line) - 1)] - line[max(at - 2, 0)]
+    tangent /= max(float(np.linalg.norm(tangent)), 1e-6)
+    outward = centre - 0.5 * (line[0] + line[-1])
+    outward -= (outward @ tangent) * tangent
     outward /= max(float(np.linalg.norm(outward)), 1e-6)
-    step = centre + tangent * 7.0 + outward * rng.choice([-1.0, 1.0]) * 6.0
-    piece, fragment = solid(canvas, step, 8.0, lump(rng, (6.0, 3.4, 3.4), 0.1))
-    lighten(canvas, piece, fragment, 750.0)
+    swelling = _spindle(tangent, 17.0, radius + (3.0 if healing else 5.5))
+    collar, around = solid(canvas, centre, 18.0, swelling)
+    away = (arc > -2.5) & (arc < 35.0)
+    points, volume, _ = tube_points(line[away], np.full(int(away.sum()), radius + 2.0), 0.4 * canvas.soft)
+    gone, empty, _ = canvas.splat(points, 1.6 * volume)
+    empty = np.minimum(empty, 1.0) * ~canvas.mask(LOBES, gone)
+    canvas.paint(gone, empty, 48.0)
+    canvas.labels[gone][(empty > 0.5) & canvas.mask(("ribs",), gone)] = canvas.id("chest_wall")
+    bone = canvas.hu[collar] > 180
+    canvas.paint(collar, around * ~bone, 260.0 if healing else 50.0)
+    beyond = (arc > 2.0) & (arc < 35.0)
+    shift = rng.uniform(5.0, 8.0) * rng.choice([1.0, 1.0, -0.7])
+    fade = shift * np.exp(-((arc[beyond] / 22.0) ** 2))
+    moved = line[beyond] + fade[:, None] * outward
+    if len(moved) > 1:
+        bony_tube(canvas, moved, np.full(len(moved), radius), hu, "ribs", RIB_FLAT)
     return mark(scene, "rib_fracture", collar, around, ("ribs",))
+
+
+def _spindle(axis: Array, half: float, radius: float) -> Callable[..., Array]:
+    """Signed distance of an ellipsoid along the unit vector ``axis``; half axes ``half``, ``radius``, ``radius`` mm."""
+    a, b, c = axis.tolist()
+
+    def distance(x: Array, y: Array, z: Array) -> Array:
+        along = a * x + b * y + c * z
+        across = x * x + y * y + z * z - along * along
+        return (np.sqrt((along / half) ** 2 + across / radius**2) - 1.0) * radius
+
+    return distance
 
 
 def vertebral_fracture(scene: Scene, rng: np.random.Generator) -> list[Mark]:

@@ -10,6 +10,7 @@ Two ways of drawing, both anti-aliased so that a thing smaller than a voxel leav
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -237,15 +238,19 @@ def resample_line(points: Array, radii: Array, step: float) -> tuple[Array, Arra
     return line[:, :3], np.maximum(line[:, 3], 0.1)
 
 
-_DISC = {
-    count: np.column_stack(
-        [
-            np.sqrt((np.arange(count) + 0.5) / count) * np.cos(2.399963 * np.arange(count)),
-            np.sqrt((np.arange(count) + 0.5) / count) * np.sin(2.399963 * np.arange(count)),
-        ]
-    )
-    for count in (1, 4, 7, 12, 20, 32, 48, 80, 128, 200, 320)
-}
+@cache
+def _disc(count: int) -> Array:
+    """A sunflower of ``count`` points over the unit disc."""
+    angle, rho = 2.399963 * np.arange(count), np.sqrt((np.arange(count) + 0.5) / count)
+    return np.column_stack([rho * np.cos(angle), rho * np.sin(angle)])
+
+
+def _points_for(wanted: float) -> int:
+    """The next of a few sizes (4, 7, 12, 20, ...), each about 1.6 times the one before: every size is cached."""
+    count = 4 if wanted > 1.0 else 1
+    while count < wanted:
+        count = int(1.6 * count) + 1
+    return count
 
 
 def frames(line: Array) -> tuple[Array, Array, Array]:
@@ -271,17 +276,17 @@ def tube_points(
     Returns:
         points (m, 3), volume mm3 (m,), fraction of the radius (m,).
     """
-    step = np.linalg.norm(np.gradient(line, axis=0), axis=1)
-    _, a, b = frames(line)
-    count = next((c for c in _DISC if c >= np.pi * float(radii.max()) ** 2 / grain**2), 320)
-    disc = _DISC[count]
+    tangent, a, b = frames(line)
+    count = _points_for(np.pi * float(radii.max()) ** 2 / grain**2)
+    disc = _disc(count)
     rho = np.hypot(disc[:, 0], disc[:, 1])
     scale = np.sqrt(inner**2 + (1 - inner**2) * rho**2) / np.maximum(rho, 1e-9)
     disc, rho = disc * scale[:, None], rho * scale
     u = radii[:, None] * disc[None, :, 0]
     v = radii[:, None] * disc[None, :, 1] * flat
     points = line[:, None] + u[..., None] * a[:, None] + v[..., None] * b[:, None]
-    volume = (np.pi * (1 - inner**2) * flat * radii**2 * step / count)[:, None] * np.ones(count)
+    step = np.einsum("nck,nk->nc", np.gradient(points, axis=0), tangent)  # longer on the outside of a bend
+    volume = (np.pi * (1 - inner**2) * flat * radii**2 / count)[:, None] * np.maximum(step, 0.0)
     return points.reshape(-1, 3), volume.reshape(-1), np.tile(rho, len(line))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from ctscribe.phantom.canvas import Array, Box, smoothstep, tube_points
+from ctscribe.phantom.canvas import Array, Box, smoothstep
 from ctscribe.phantom.scene import Mark, Scene, choose_site, coverage, lighten, lump, mark, pick, point_in, solid, spill
+from ctscribe.phantom.trees import branch_points
 
 _SEVERITY = {"mild": 0, "moderate": 1, "severe": 2}
 
@@ -82,10 +84,10 @@ def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     box, inside = _inside(scene, leaf)
     canvas = scene.canvas
     if distribution == "focal":
-        occupancy = _blobs(scene, rng, leaf, box, 1, (13.0, 24.0), (8.0, 1e9), 0.35) * inside
+        occupancy = _blobs(scene, rng, leaf, box, 1, (14.0, 25.0), (8.0, 1e9), 0.24) * inside
     elif distribution == "patchy":
         count = max(2, 2 * len(leaf))
-        occupancy = _blobs(scene, rng, leaf, box, count, (9.0, 20.0), (3.0, 45.0), 0.4) * inside
+        occupancy = _blobs(scene, rng, leaf, box, count, (10.0, 21.0), (3.0, 45.0), 0.26) * inside
     elif distribution == "segmental":
         occupancy = np.zeros(inside.shape, np.float32)
         for region in leaf:
@@ -94,16 +96,40 @@ def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         ragged = canvas.noise(rng, box, 25.0)
         occupancy = inside * np.clip(0.95 + 0.08 * ragged, 0.5, 1.0)
     texture = canvas.noise(rng, box, 9.0)
-    occupancy = (occupancy * np.clip(0.94 + 0.06 * texture, 0, 1)).astype(np.float32)
+    occupancy = _ragged(scene, rng, box, occupancy, inside)
     before = canvas.hu[box].copy()
     lighten(canvas, box, occupancy, 30.0 + 12.0 * texture)
     spill(scene, box, occupancy, 20.0)
-    # air bronchograms: the lumens stay black
-    lung = float(np.median(before[inside][::7]))  # an aerated lung may itself be near -950
-    air = (before < lung - 65.0) & (scene.canvas.hu[box] > -600.0) & inside
-    bronchi = smoothstep(-before, 45.0 - lung, 100.0 - lung) * air
-    canvas.paint(box, (bronchi * 0.85).astype(np.float32), -880.0)
+    _bronchograms(scene, leaf, box, occupancy, before, inside)
     return mark(scene, kind, box, occupancy, regions, 0.4, attributes={"distribution": distribution})
+
+
+def _ragged(scene: Scene, rng: np.random.Generator, box: Box, occupancy: Array, inside: Array) -> Array:
+    """Ill-defined edges: acini fill one by one, so that the border is fluffy; the pleura stays a sharp border."""
+    sigma = [4.5 / s for s in scene.canvas.spacing]
+    hazy = gaussian_filter(occupancy, sigma) / np.maximum(gaussian_filter(inside.astype(np.float32), sigma), 0.05)
+    acini = scene.canvas.noise(rng, box, max(5.0, 1.7 * scene.canvas.soft))
+    return smoothstep(hazy + 0.17 * acini, 0.2, 0.8) * inside * (hazy > 0.03)
+
+
+def _bronchograms(
+    scene: Scene, leaf: tuple[str, ...], box: Box, occupancy: Array, before: Array, inside: Array
+) -> None:
+    """Air stays in the bronchi of airless lung: black branching tubes out to the small ones."""
+    canvas = scene.canvas
+    branches = [b for b in scene.trees.get("bronchus", []) if b.lobe in leaf]
+    if branches:
+        points, volume = branch_points(branches, 0.5 * canvas.soft, 0.6)
+        part, air, _ = canvas.splat(points, volume)
+        total = np.zeros(inside.shape, np.float32)
+        _add(total, box, (part, np.minimum(air, 1.0)))
+        canvas.paint(box, total * smoothstep(occupancy, 0.3, 0.7), -900.0)
+        return
+    # a real scan: its own lumens, darker than its lung (an aerated lung may itself be near -950)
+    lung = float(np.median(before[inside][::7]))
+    dark = (before < lung - 65.0) & (canvas.hu[box] > -600.0) & inside
+    bronchi = smoothstep(-before, 45.0 - lung, 100.0 - lung) * dark
+    canvas.paint(box, (bronchi * 0.85).astype(np.float32), -880.0)
 
 
 def _wedge(scene: Scene, rng: np.random.Generator, region: str, box: Box, angle: float) -> Array:
@@ -196,24 +222,39 @@ def pulmonary_fibrotic_sequela(scene: Scene, rng: np.random.Generator) -> list[M
                 continue
             root = _hilum(scene, region)
             toward = (root - start) / max(float(np.linalg.norm(root - start)), 1e-6)
-            for _strand in range(int(rng.integers(3, 6))):
-                length = rng.uniform(22, 48)
-                bend = rng.normal(0, 5.0, 3)
-                t = np.linspace(-0.08, 1, int(length / 0.9))[:, None]
-                line = (
-                    start
-                    + rng.normal(0, 3.5, 3)
-                    + toward * length * t
-                    + bend * np.sin(3.1 * t)
-                    + rng.normal(0, 4, 3) * t
-                )
-                points, volume, _ = tube_points(line, np.linspace(2.3, 1.1, len(t)), 0.9)
+            for _band in range(int(rng.integers(2, 5))):
+                points, volume = _band_points(start + rng.normal(0, 4.0, 3), toward, rng, 0.45 * canvas.soft)
                 _add(total, box, canvas.splat(points, volume)[:2])
-            part, occupancy = solid(canvas, start, 11.0, lump(rng, (7.0, 5.0, 4.5), 0.45))
-            _add(total, box, (part, occupancy * 0.9))
+            part, occupancy = solid(canvas, start, 13.0, lump(rng, (9.0, 6.0, 5.0), 0.45))
+            _add(total, box, (part, occupancy))
     total = np.minimum(total, 1.0) * inside
-    lighten(canvas, box, total, 15.0)
+    lighten(canvas, box, total, 25.0)
+    pulled = np.clip(gaussian_filter(total, [6.0 / s for s in canvas.spacing]) * 2.5, 0, 1) * (1 - total) * inside
+    canvas.paint(
+        box, pulled * smoothstep(canvas.hu[box], -500.0, -700.0), -930.0
+    )  # the lung beside a scar is stretched
     return mark(scene, kind, box, total, regions, 0.25)
+
+
+def _band_points(start: Array, toward: Array, rng: np.random.Generator, grain: float) -> tuple[Array, Array]:
+    """A wavy ribbon from the pleura towards the hilum, 12 to 20 mm wide, tapering: points and mm3 carried by each."""
+    length, wide, thick = rng.uniform(30, 55), rng.uniform(12, 20), rng.uniform(2.2, 3.2)
+    heading = toward + rng.normal(0, 0.3, 3)
+    heading /= np.linalg.norm(heading)
+    across = np.cross(heading, rng.standard_normal(3))
+    across /= np.linalg.norm(across)
+    normal = np.cross(heading, across)
+    grain = min(grain, 1.2)
+    t, u, v = np.meshgrid(
+        np.linspace(-0.1, 1, int(length / grain)), np.linspace(-0.5, 0.5, int(wide / grain)), (-0.25, 0.25),
+        indexing="ij",
+    )  # fmt: skip
+    bow = rng.normal(0, 5.0) * np.sin(3.1 * t) + rng.normal(0, 2.5) * np.cos(5.0 * u + 4.0 * t)
+    taper = 1.0 - 0.55 * np.clip(t, 0, 1)
+    offset = t[..., None] * length * heading + (u * taper * wide)[..., None] * across
+    points = start + offset + (bow + v * thick)[..., None] * normal
+    volume = 1.1 * length * wide * thick * taper / t.size
+    return points.reshape(-1, 3), volume.reshape(-1)
 
 
 def _add(total: Array, box: Box, piece: tuple[Box, Array]) -> None:
@@ -278,7 +319,7 @@ _LOWER = {"right_lower_lobe": 3.0, "left_lower_lobe": 3.0}
 
 
 def reticulation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    """A fine subpleural mesh: the zero crossings of small-scale noise."""
+    """A fine irregular net under the pleura: the faces of small cells, with a haze between them."""
     kind = "reticulation"
     severity = pick(rng, kind, "severity")
     step = _SEVERITY[severity]
@@ -286,12 +327,34 @@ def reticulation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     box, inside = _inside(scene, leaf)
     canvas = scene.canvas
     rim = _basal_rim(scene, box, 17.0 + 8.0 * step) * inside
-    mesh = canvas.noise(rng, box, max(6.5, 2.0 * canvas.soft))
-    lines = np.exp(-((mesh / 0.38) ** 2))
-    amount = np.clip(rim * (0.42 + 0.18 * step), 0, 1)
-    lighten(canvas, box, (amount * lines).astype(np.float32), -120.0)
-    lighten(canvas, box, (0.3 * amount).astype(np.float32), -500.0)
+    patchy = rim * (0.55 + 0.45 * smoothstep(canvas.noise(rng, box, 28.0), -0.9, 0.5))
+    net = _net(scene, rng, box, patchy > 0.08, max(5.0, 2.2 * canvas.soft), (0.45, 0.6, 0.75)[step])
+    amount = np.clip(patchy * (0.75 + 0.25 * step), 0, 1)
+    lighten(canvas, box, (amount * net).astype(np.float32), 0.0)
+    lighten(canvas, box, (0.25 * amount).astype(np.float32), -500.0)
     return mark(scene, kind, box, rim, regions, 0.45, attributes={"severity": severity})
+
+
+def _net(scene: Scene, rng: np.random.Generator, box: Box, where: Array, pitch: float, half: float) -> Array:
+    """Occupancy of the walls between cells about ``pitch`` mm wide (a Voronoi partition); walls are 2 ``half`` thick.
+
+    A wall thinner than a voxel leaves its partial volume.
+    """
+    canvas = scene.canvas
+    out = np.zeros(where.shape, np.float32)
+    index = np.argwhere(where)
+    if not len(index):
+        return out
+    world = canvas.world(index + [s.start for s in box])
+    low, high = world.min(axis=0) - pitch, world.max(axis=0) + pitch
+    seeds = rng.uniform(low, high, (max(8, int(np.prod(high - low) / pitch**3 * 1.3)), 3))
+    near, which = cKDTree(seeds).query(world.astype(np.float32), k=2)
+    apart = np.linalg.norm(seeds[which[:, 0]] - seeds[which[:, 1]], axis=1)
+    distance = (near[:, 1] ** 2 - near[:, 0] ** 2) / (2.0 * apart)  # to the face between the two nearest cells
+    edge = canvas.soft
+    covered = np.minimum(distance + 0.5 * edge, half) - np.maximum(distance - 0.5 * edge, -half)
+    out[tuple(index.T)] = np.clip(covered / edge, 0.0, 1.0)
+    return out
 
 
 def honeycombing(scene: Scene, rng: np.random.Generator) -> list[Mark]:
@@ -304,15 +367,8 @@ def honeycombing(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     canvas = scene.canvas
     rim = _basal_rim(scene, box, 16.0 + 9.0 * step) * inside
     area = coverage(canvas.noise(rng, box, 30.0) * 0.5 + 2.0 * rim, inside, (0.06, 0.12, 0.22)[step], 0.3)
-    pitch = max(8.5, 2.9 * canvas.soft * 0.75)
-    x, y, z = canvas.coords(box)
-    wx, wy, wz = (3.6 * canvas.noise(rng, box, 20.0) for _ in range(3))
-    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0].tolist()  # off the voxel axes: rows of cysts, no chessboard
-    x, y, z = x + wx, y + wy, z + wz
-    u, v, w = (row[0] * x + row[1] * y + row[2] * z for row in turn)
-    k = 2 * np.pi / pitch
-    lattice = np.cos(k * u) + np.cos(k * v) + 0.7 * np.cos(0.8 * k * w)
-    cyst = smoothstep(lattice, -0.2, 0.5)
+    walls = _net(scene, rng, box, area > 0.02, max(9.5, 3.0 * canvas.soft), 0.9)
+    cyst = smoothstep(walls, 0.8, 0.2)
     lighten(canvas, box, area * 0.95, -60.0)
     canvas.paint(box, (area * cyst).astype(np.float32), -940.0)
     return mark(scene, kind, box, area, regions, 0.4, attributes={"severity": severity})
@@ -326,21 +382,8 @@ def interlobular_septal_thickening(scene: Scene, rng: np.random.Generator) -> li
     leaf, regions = choose_site(scene, rng, (0.6, 0.15, 0.15, 0.1), _LOWER)
     box, inside = _inside(scene, leaf)
     canvas = scene.canvas
-    pitch = max(19.0, 4.2 * canvas.soft)
     area = coverage(canvas.noise(rng, box, 45.0) - 1.2 * _low_high(scene, box), inside, (0.25, 0.45, 0.75)[step], 0.3)
-    index = np.argwhere(area > 0.15)
-    if not len(index):
-        return []
-    world = canvas.world(index + [s.start for s in box])
-    low, high = world.min(axis=0) - pitch, world.max(axis=0) + pitch
-    count = max(8, int(np.prod(high - low) / pitch**3 * 1.3))
-    seeds = rng.uniform(low, high, (count, 3))
-    near, _ = cKDTree(seeds).query(world.astype(np.float32), k=2)
-    gap = 0.5 * (near[:, 1] - near[:, 0])
-    thick = (0.9, 1.3, 1.8)[step]
-    share = np.clip(0.5 - (gap - thick) / canvas.soft, 0, 1) * min(1.0, 1.7 * thick / canvas.soft)
-    lines = np.zeros(inside.shape, np.float32)
-    lines[tuple(index.T)] = share
+    lines = _net(scene, rng, box, area > 0.15, max(15.0, 4.2 * canvas.soft), (0.7, 0.95, 1.25)[step])
     lighten(canvas, box, lines * area, 10.0)
     return mark(scene, kind, box, area, regions, 0.4, attributes={"severity": severity})
 

@@ -105,16 +105,19 @@ def pleural_thickening(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         if not inside.any():
             continue
         depth = scene.depth(box)
-        thick = rng.uniform(5.0, 9.0)
+        thick = rng.uniform(6.0, 11.0)
         rim = inside & (depth < 14.0) & (depth > -2.0)
         free = smoothstep(height, 0.12, 0.3) * smoothstep(back, 0.97, 0.8)
         wide = coverage_on(rim, canvas.noise(rng, box, 32.0) + 2.0 * free, rng.uniform(0.3, 0.5)) * free
         occupancy = canvas.occupancy(depth - 1.0 - thick * wide) * inside * (wide > 0.15)
-        lighten(canvas, box, occupancy.astype(np.float32), 42.0)
-        spill(scene, box, occupancy.astype(np.float32), 42.0)
-        if rng.random() < 0.35:
-            plaque = (np.abs(depth - 2.5) < 2.5) & (canvas.noise(rng, box, 15.0) > 0.5) & (occupancy > 0.3)
-            lighten(canvas, box, 0.7 * plaque.astype(np.float32), 650.0)
+        lighten(canvas, box, occupancy.astype(np.float32), 45.0)
+        spill(scene, box, occupancy.astype(np.float32), 45.0)
+        fat = np.clip(1.0 - np.abs(depth - 0.5) / (0.6 * canvas.soft), 0.0, 1.0) * (occupancy > 0.3)
+        canvas.paint(box, (0.8 * fat).astype(np.float32), -90.0)  # a layer of fat gathers outside a thick pleura
+        if rng.random() < 0.5:
+            plaque = smoothstep(canvas.noise(rng, box, 15.0), 0.2, 0.6) * (occupancy > 0.3)
+            plaque = plaque * np.clip(1.0 - np.abs(depth - 3.5) / (0.75 * canvas.soft), 0.0, 1.0)
+            lighten(canvas, box, (0.9 * plaque).astype(np.float32), 650.0)
         _relabel(scene, box, occupancy, side)
         marks += mark(scene, kind, box, occupancy, (_pleura(side),))
     return marks

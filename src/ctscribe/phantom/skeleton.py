@@ -24,10 +24,17 @@ def _tube(
     """Draw a bony tube along body points; returns its sampled centre line in world mm."""
     radii = np.broadcast_to(np.asarray(radius, float), (len(body),))
     line, r = resample_line(plan.to_world(body), radii, max(1.0, 0.6 * canvas.soft))
-    grain = (0.55 if float(radii.max()) < 10.0 else 0.9) * canvas.soft
-    points, volume, rho = tube_points(line, r, max(0.8, grain), flat)
-    canvas.draw(points, volume * 1.05, _cortical(rho, shell, core), _ID[label])
+    bony_tube(canvas, line, r, (shell, core), label, flat)
     return line
+
+
+def bony_tube(
+    canvas: Canvas, line: Array, radii: Array, hu: tuple[float, float], label: str, flat: float = 1.0
+) -> None:
+    """Draw a shell of the first of ``hu`` around a core of the second along a sampled line (n, 3) in world mm."""
+    grain = (0.55 if float(radii.max()) < 10.0 else 0.9) * canvas.soft
+    points, volume, rho = tube_points(line, radii, max(0.8, grain), flat)
+    canvas.draw(points, volume * 1.05, _cortical(rho, *hu), _ID[label])
 
 
 def draw_skeleton(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> None:
@@ -36,6 +43,19 @@ def draw_skeleton(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> N
     _shoulders(canvas, plan)
     _sternum(canvas, plan)
     _spine(canvas, plan, rng)
+
+
+RIB_FLAT = 0.55  # a rib is this much thinner than it is high
+
+
+def rib_radius(plan: BodyPlan, number: int) -> float:
+    """Half the height of a rib, mm."""
+    return (6.0 if number > 1 else 5.0) * (0.95 if plan.sex == "M" else 0.85)
+
+
+def rib_hu(plan: BodyPlan) -> tuple[float, float]:
+    """Hounsfield units of a rib's shell and of its marrow."""
+    return 780.0 + plan.bone, 1.1 * plan.bone
 
 
 def _ribs(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> None:
@@ -50,8 +70,8 @@ def _ribs(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> None:
             z = z0 - drop * smoothstep(theta, 0.1, end * 1.02)
             body = plan.cage_point(side * theta, z, 5.5 if number > 1 else 3.0)
             body[0] = (side * 20.0, plan.spine_y(z0) + 6.0, z0)
-            radius = np.full(14, 6.0 if number > 1 else 5.0) * (0.95 if plan.sex == "M" else 0.85)
-            line = _tube(canvas, plan, body, radius, 780.0 + plan.bone, plan.bone * 1.1, "ribs", 0.55)
+            shell, core = rib_hu(plan)
+            line = _tube(canvas, plan, body, rib_radius(plan, number), shell, core, "ribs", RIB_FLAT)
             lines.append((f"{'right' if side < 0 else 'left'} rib {number}", line))
             if 1 <= number <= 7:
                 _cartilage(canvas, plan, body[-1], side, number)

@@ -91,7 +91,8 @@ _VENOUS = ("svc", "left_innominate", "right_innominate", "left_jugular", "right_
 
 def _fill(canvas: Canvas, line: Array, radii: Array, hu: Array | float, label: str | None) -> Array:
     grain = (0.75 if float(np.max(radii)) > 2.0 * canvas.soft else 0.5) * canvas.soft
-    line, radii = resample_line(line, radii, max(0.8, grain))
+    along = 0.45 * canvas.soft if float(np.max(radii)) > 14.0 else grain  # a wide one is stretched where it bends
+    line, radii = resample_line(line, radii, max(0.8, along))
     points, volume, _ = tube_points(line, radii, max(0.7, grain))
     canvas.draw(points, volume * 1.06, hu, None if label is None else _ID[label])
     return line
@@ -182,7 +183,7 @@ def grow(
 ) -> list[Branch]:
     """Split the targets in two, walk towards each half, repeat: a tree that fills its lobe."""
     if len(targets) == 1:
-        return [Branch(start, targets[0], (radius, 0.6 * radius), level, lobe)]
+        return [Branch(start, targets[0], (radius, 0.75 * radius), level, lobe)]
     centre = targets.mean(axis=0)
     reach = 0.42 if level < 3 else 0.5
     stop = start + (centre - start) * reach + rng.normal(0, 2.0, 3)
@@ -192,7 +193,7 @@ def grow(
     cut = len(order) // 2 + (rng.integers(-1, 2) if len(order) > 5 else 0)
     # Murray: the cubes of the radii add up.
     share = cut / len(order)
-    left, right = radius * share ** (1 / 2.85), radius * (1 - share) ** (1 / 2.85)
+    left, right = radius * share ** (1 / 3), radius * (1 - share) ** (1 / 3)
     branches = [Branch(start, stop, (radius, 0.9 * radius), level, lobe)]
     branches += grow(stop, targets[order[:cut]], left, rng, lobe, level + 1)
     return branches + grow(stop, targets[order[cut:]], right, rng, lobe, level + 1)
@@ -212,11 +213,15 @@ def _targets(canvas: Canvas, lobe: str, count: int, rng: np.random.Generator) ->
 
 
 def lung_trees(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> dict[str, list[Branch]]:
-    """Arteries, veins and bronchi of the five lobes, in world mm; not yet drawn."""
-    trees: dict[str, list[Branch]] = {"artery": [], "vein": [], "airway": []}
-    fine = float(np.clip(4.4 / canvas.soft, 1.0, 2.2))
+    """Arteries, veins and bronchi of the five lobes, in world mm; not yet drawn.
+
+    ``airway`` holds the bronchi that show in aerated lung, ``bronchus`` also the next two generations: they show as
+    air bronchograms once the lung around them is airless.
+    """
+    trees: dict[str, list[Branch]] = {"artery": [], "vein": [], "airway": [], "bronchus": []}
+    finer = float(np.clip(3.4 / canvas.soft, 0.8, 2.2)) ** 2  # thinner vessels where the grid can show them
     for lobe in LOBES:
-        count = int({"right_middle_lobe": 46}.get(lobe, 92) * fine)
+        count = int({"right_middle_lobe": 60}.get(lobe, 120) * finer)
         roots = {
             "artery": plan.to_world(np.array(_LOBAR[lobe][2]) + [4 if "left" in lobe else -4, 5, 4])[0],
             "vein": plan.to_world(np.array(_LOBAR[lobe][2]) + [0, -12, -6])[0],
@@ -226,17 +231,13 @@ def lung_trees(canvas: Canvas, plan: BodyPlan, rng: np.random.Generator) -> dict
             if targets is not None:
                 trees[kind] += grow(root, targets, 4.4 if kind == "artery" else 4.0, rng, lobe)
         offset = np.array([-3.5 if "left" in lobe else 3.5, 0.0, 2.5])
-        for b in trees["artery"]:
-            if b.lobe == lobe and b.level <= 4:
-                trees["airway"].append(
-                    Branch(
-                        b.start + offset,
-                        b.stop + offset,
-                        (0.62 * b.radius[0], 0.62 * b.radius[1]),
-                        b.level,
-                        lobe,
-                    )
-                )
+        bronchi = [
+            Branch(b.start + offset, b.stop + offset, (0.62 * b.radius[0], 0.62 * b.radius[1]), b.level, lobe)
+            for b in trees["artery"]
+            if b.lobe == lobe and b.level <= 6
+        ]
+        trees["bronchus"] += bronchi
+        trees["airway"] += [b for b in bronchi if b.level <= 4]
     return trees
 
 
