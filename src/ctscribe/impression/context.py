@@ -50,6 +50,9 @@ class Details:
         attenuation_hu: mean attenuation without contrast.
         macroscopic_fat: fat can be seen in it.
         segment: of the aorta: ``"root"``, ``"ascending"``, ``"arch"`` or ``"descending"``.
+        extent_percent: share of a lung zone that an interstitial abnormality takes up.
+        fibrosis_signs: honeycombing (a finding of it says so itself), or traction bronchiectasis with distortion.
+        subpleural: lies mainly beneath the pleura.
         signs: signs beside it that decide on urgency: ``"mediastinal_shift"``, ``"diaphragm_flattened"``,
             ``"dissection"``, ``"rupture"``, ``"right_heart_strain"``.
     """
@@ -75,6 +78,9 @@ class Details:
     attenuation_hu: float | None = None
     macroscopic_fat: bool | None = None
     segment: Literal["root", "ascending", "arch", "descending"] | None = None
+    extent_percent: float | None = None
+    fibrosis_signs: bool | None = None
+    subpleural: bool | None = None
     signs: tuple[str, ...] = ()
 
 

@@ -64,7 +64,8 @@ class Option:
     Attributes:
         rule: id of the row.
         action: what to do, per language.
-        category: the guideline's name for it (``"4A"``), "" when it has none.
+        category: the guideline's id for it (``"4A"``), "" when it has none.
+        category_name: how the category is said, per language; empty texts when it has none.
         modality: examinations or steps it names: ``"ct"``, ``"ldct"``, ``"pet_ct"``, ``"mri"``, ``"us"``,
             ``"tissue"``, ``"referral"``; () when nothing is to be done.
         months: interval of the first step as (earliest, latest), None when there is none.
@@ -75,6 +76,7 @@ class Option:
     rule: str
     action: Words
     category: str = ""
+    category_name: Words = field(default_factory=lambda: {"en": "", "zh": ""})
     modality: tuple[str, ...] = ()
     months: tuple[float, float] | None = None
     condition: Words = field(default_factory=lambda: {"en": "", "zh": ""})
@@ -95,6 +97,8 @@ class Recommendation:
         citation: where the table comes from.
         provisos: what must be true for the guideline to apply and is not known, per language.
         signed_off_by: the radiologist who signed the rule set off, "" while nobody did.
+        deciding: the needs that decide between the options; the others decide whether the guideline applies.
+        about_the_table: without options: True when its table has no row for this, False when it does not apply.
     """
 
     guideline: str
@@ -106,6 +110,8 @@ class Recommendation:
     citation: Citation
     provisos: Words = field(default_factory=lambda: {"en": "", "zh": ""})
     signed_off_by: str = ""
+    deciding: tuple[Need, ...] = ()
+    about_the_table: bool = False
 
     @property
     def definite(self) -> bool:
@@ -117,6 +123,13 @@ class Recommendation:
         """The category when all options agree on it, else ""."""
         categories = {option.category for option in self.options}
         return categories.pop() if len(categories) == 1 else ""
+
+    @property
+    def open_questions(self) -> tuple[Need, ...]:
+        """The needs that could change what is to be done; a category alone is no reason to ask."""
+        same = len({option.action["en"] for option in self.options}) <= 1
+        settled = same and not any(option.condition["en"] for option in self.options[:1] if len(self.options) == 1)
+        return tuple(need for need in self.needs if not settled or need not in self.deciding)
 
     @property
     def verified(self) -> bool:
