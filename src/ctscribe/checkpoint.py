@@ -4,11 +4,14 @@
 folder/
   model.safetensors   weights (float16 or float32)
   config.json         ModelConfig: sizes, grid, windows
-  tokenizer.json      the writer's tokens
+  tokenizer.json      the writer's tokens (and prompts.json where they are a pretrained decoder's)
   decision.json       thresholds from logits to statements
   card.json           name, languages, synthetic or not, watermark, measured results
   README.md           the model card, for people
 ```
+
+A writer whose pretrained decoder was frozen or adapted stores only what is new; ``config.json`` then names the decoder
+and its fingerprint (``base``). One that learned as a whole stores everything, and the decoder's shape in ``host.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,12 +35,14 @@ from safetensors.torch import load_file, save_file
 
 from ctscribe import config as cfg
 from ctscribe import ontology
-from ctscribe.errors import CheckpointError
+from ctscribe.errors import CheckpointError, ConfigError
+from ctscribe.language.config import LanguageConfig
+from ctscribe.language.hosts import host_from_description
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel, Description, GridContract, ModelConfig, Thresholds
 from ctscribe.tensors import Volume
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, HOST = "model.safetensors", "host.json"
 FORMAT = 1
 
 
@@ -110,7 +115,9 @@ def save(
     try:
         save_file(_slim(model, dtype), scratch / WEIGHTS, metadata={"format": "pt"})
         model.language.tokenizer.save(scratch)
-        _write_json(scratch / "config.json", {"format": FORMAT, "model": cfg.to_dict(model.config)})
+        _write_json(scratch / "config.json", {"format": FORMAT, "model": cfg.to_dict(model.config)} | _base(model))
+        if model.config.language.pretrained and model.language.base is None:
+            _write_json(scratch / HOST, model.language.decoder.host.config.to_dict())
         _write_json(scratch / "decision.json", asdict(thresholds))
         card = {k: v for k, v in asdict(info).items() if k not in ("card", "checkpoint_hash")}
         _write_json(scratch / "card.json", card | {"ontology": ontology_hash()})
@@ -124,11 +131,18 @@ def save(
     return folder
 
 
-def load(folder: Path | str | None = None, *, device: str = "cpu") -> LoadedModel:
+def load(folder: Path | str | None = None, *, device: str = "cpu", pretrained: Path | str | None = None) -> LoadedModel:
     """Read a model folder (the bundled one when none is named).
 
+    Args:
+        folder: as `save` wrote it.
+        device: a torch device.
+        pretrained: where the pretrained decoder lies that the folder belongs to, if not where it lay in training. A
+            folder that is complete in itself takes none.
+
     Raises:
-        CheckpointError: a file is missing or truncated, or the weights do not fit the configuration or the ontology.
+        CheckpointError: a file is missing or truncated, or the weights do not fit the configuration or the ontology;
+            the pretrained decoder is not there, or is another one.
     """
     place = bundled() if folder is None else Path(folder)
     if not place.is_dir():
@@ -143,8 +157,9 @@ def load(folder: Path | str | None = None, *, device: str = "cpu") -> LoadedMode
             f"{place}: was trained with other finding or region lists than this version of ctscribe has",
             hint="use the ctscribe version that wrote it, or train again",
         )
-    config = cfg.from_dict(ModelConfig, _read_json(place / "config.json")["model"])
-    model = CTReportModel(config, _tokenizer(place))
+    plain = _read_json(place / "config.json")
+    config = cfg.from_dict(ModelConfig, plain["model"])
+    model = _build(place, config, plain.get("base"), None if pretrained is None else str(pretrained))
     _fill(model, place / WEIGHTS)
     info = cfg.from_dict(ModelInfo, card)
     readme = place / "README.md"
@@ -168,14 +183,56 @@ def ontology_hash() -> str:
     return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:12]
 
 
+def _base(model: CTReportModel) -> dict[str, Any]:
+    """The entry that names the pretrained decoder; nothing for a model that is complete in itself."""
+    return {} if model.language.base is None else {"base": asdict(model.language.base)}
+
+
+def _build(place: Path, config: ModelConfig, base: dict[str, Any] | None, pretrained: str | None) -> CTReportModel:
+    """The model with the weights it does not store; what it does store is still to be filled in."""
+    tokenizer = _tokenizer(place)
+    if base is None:
+        if pretrained is not None:
+            raise CheckpointError(f"{place}: is complete in itself", got=f"a pretrained decoder {pretrained}")
+        return CTReportModel(config, tokenizer, _own_host(place, config.language, tokenizer))
+    named = config.language if pretrained is None else replace(config.language, pretrained=pretrained)
+    try:
+        model = CTReportModel(replace(config, language=named), tokenizer)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{place}: needs the pretrained decoder {base['name']}, which it does not contain",
+            expected=f"{base['parameters']:,} parameters with fingerprint {base['fingerprint']}",
+            got=f"{error.what}{'' if error.got is None else f': {error.got}'}",
+            hint="say where it lies: checkpoint.load(folder, pretrained=PATH)",
+        ) from error
+    found = model.language.base
+    if found is None or found.fingerprint != base["fingerprint"]:
+        raise CheckpointError(
+            f"{place}: {named.pretrained} is not the pretrained decoder that it was trained with",
+            expected=f"{base['name']}, {base['parameters']:,} parameters, fingerprint {base['fingerprint']}",
+            got="nothing" if found is None else f"{found.parameters:,} parameters, fingerprint {found.fingerprint}",
+            hint="say where the right one lies: checkpoint.load(folder, pretrained=PATH)",
+        )
+    return model
+
+
+def _own_host(place: Path, config: LanguageConfig, tokenizer: ReportTokenizer) -> torch.nn.Module | None:
+    """A decoder that began as a pretrained one, by its stored shape; None when the configuration alone describes it."""
+    if not config.pretrained:
+        return None
+    return host_from_description(_read_json(place / HOST), config, tokenizer)
+
+
 def _slim(model: CTReportModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The state dict in the stored precision, tied weights once."""
-    seen: dict[int, str] = {}
-    slim = {}
+    """The state dict in the stored precision, tied weights once, without the weights of a named base."""
+    seen: set[int] = set()
+    slim, left_out = {}, set(model.fixed_params())
     for name, tensor in model.state_dict().items():
         if tensor.data_ptr() in seen and tensor.numel() > 1:
             continue
-        seen[tensor.data_ptr()] = name
+        seen.add(tensor.data_ptr())
+        if name in left_out:
+            continue
         slim[name] = tensor.to(dtype).contiguous() if tensor.is_floating_point() else tensor.contiguous()
     return slim
 
@@ -193,8 +250,9 @@ def _fill(model: CTReportModel, path: Path) -> None:
             got=str(error).splitlines()[-1].strip(),
             hint="copy the whole model folder",
         ) from error
-    tied = {name for name in result.missing_keys if name.endswith("lm_head.weight")}
-    missing = sorted(set(result.missing_keys) - tied)
+    held = model.state_dict()
+    filled = {held[name].data_ptr() for name in (*state, *model.fixed_params()) if name in held}
+    missing = sorted(name for name in result.missing_keys if held[name].data_ptr() not in filled)
     if missing or result.unexpected_keys:
         raise CheckpointError(
             f"{path}: the weights do not fit config.json",

