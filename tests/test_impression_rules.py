@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ctscribe import impression, ontology
 from ctscribe.ontology import LANGUAGES
-from ctscribe.report import Finding
+from ctscribe.report import Finding, sample_findings
+from ctscribe.report.parse import parse
 
 NODULE = Finding("lung_nodule", regions=("right_upper_lobe",), size_mm=(12.0,))
 SMALL = Finding("lung_nodule", regions=("left_lower_lobe",), size_mm=(4.0,))
@@ -43,8 +45,8 @@ def test_a_doubt_does_not_stand_in_for_a_certainty() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_to_name_is_said(language: str) -> None:
     written = impression.write([NO_EFFUSION], language)
-    assert len(written.items) == 1
-    assert written.items[0].findings == ()
+    assert [statement.role for statement in written.statements] == ["normal"]
+    assert written.lines[0].findings == ()
     assert written.text
 
 
@@ -56,11 +58,20 @@ def test_it_says_that_a_rule_wrote_it(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_line_reads_back_to_the_finding_it_restates(language: str) -> None:
-    from ctscribe.report.parse import parse
+def test_every_restated_finding_reads_back_to_it(language: str) -> None:
+    findings = [NODULE, PNEUMOTHORAX, GRANULOMA]
+    for statement in impression.write(findings, language).statements:
+        if statement.role == "finding":
+            assert parse(statement.text, language) == [findings[i] for i in statement.findings]
 
-    for item in impression.write([NODULE, PNEUMOTHORAX, GRANULOMA], language).items:
-        assert tuple(parse(item.text, language)) == item.findings
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_impression_names_nothing_that_the_findings_do_not(language: str) -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        findings = sample_findings(rng, mean_present=5.0)
+        written = impression.write(findings, language)
+        assert set(parse(written.text, language)) <= set(findings)
 
 
 def test_every_finding_kind_has_a_place_in_the_order() -> None:

@@ -62,7 +62,7 @@ def pairs(findings: Sequence[Finding], context: Context) -> tuple[Pair, ...]:
         (_distance(now, before), i, j)
         for i, now in enumerate(findings)
         for j, before in enumerate(prior.findings)
-        if now.kind == before.kind and "absent" not in (now.status, before.status) and _touch(now, before)
+        if now.kind == before.kind and "absent" not in (now.status, before.status) and touch(now, before)
     ]
     taken: dict[int, int] = {}
     for _, i, j in sorted(candidates):
@@ -127,8 +127,8 @@ def _distance(now: Finding, before: Finding) -> tuple[float, float]:
     return -float(shared), abs(a - b) if a is not None and b is not None else math.inf
 
 
-def _touch(a: Finding, b: Finding) -> bool:
-    """Whether they can be at the same place; an unnamed place can be any."""
+def touch(a: Finding, b: Finding) -> bool:
+    """Whether two findings can be at the same place; an unnamed place can be any."""
     if not a.regions or not b.regions:
         return True
     return any(x in ontology.ancestors(y) or y in ontology.ancestors(x) for x in a.regions for y in b.regions)

@@ -15,16 +15,7 @@ from typing import Literal
 from ctscribe.ontology import Language
 
 Role = Literal["critical", "finding", "comparison", "differential", "significance", "follow_up", "question", "normal"]
-ROLES: tuple[Role, ...] = (
-    "critical",
-    "finding",
-    "comparison",
-    "differential",
-    "significance",
-    "follow_up",
-    "question",
-    "normal",
-)
+_BEGIN = ("critical", "finding", "normal", "question")
 Words = Mapping[str, str]
 """One text per language (``{"en": ..., "zh": ...}``)."""
 
@@ -156,6 +147,24 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Line:
+    """Statements that are read together: a finding restated and everything said about it."""
+
+    statements: tuple[Statement, ...]
+    language: Language
+
+    @property
+    def text(self) -> str:
+        """The statements as running text."""
+        return ("" if self.language == "zh" else " ").join(statement.text for statement in self.statements)
+
+    @property
+    def findings(self) -> tuple[int, ...]:
+        """Indices of every finding that a statement of the line rests on."""
+        return tuple(sorted({index for statement in self.statements for index in statement.findings}))
+
+
+@dataclass(frozen=True)
 class Impression:
     """What matters in a study, the most urgent first.
 
@@ -180,21 +189,21 @@ class Impression:
     @property
     def text(self) -> str:
         """Numbered lines without the note: statements about the same findings share a line."""
-        lines = self.lines
-        joined = [("" if self.language == "zh" else " ").join(s.text for s in line) for line in lines]
-        if len(joined) == 1:
-            return joined[0]
-        return "\n".join(f"{number}. {line}" for number, line in enumerate(joined, start=1))
+        lines = [line.text for line in self.lines]
+        if len(lines) == 1:
+            return lines[0]
+        return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 
     @property
-    def lines(self) -> tuple[tuple[Statement, ...], ...]:
-        """Statements by line: each restated finding or critical result begins one, what follows belongs to it."""
+    def lines(self) -> tuple[Line, ...]:
+        """Statements by line: a restated finding begins one and what is said about it follows."""
         grouped: list[list[Statement]] = []
         for statement in self.statements:
-            if not grouped or statement.role in ("critical", "finding", "normal", "question"):
+            about = {index for other in grouped[-1] for index in other.findings} if grouped else set()
+            if statement.role in _BEGIN or not about & set(statement.findings):
                 grouped.append([])
             grouped[-1].append(statement)
-        return tuple(tuple(group) for group in grouped)
+        return tuple(Line(tuple(group), self.language) for group in grouped)
 
     @property
     def critical(self) -> tuple[Statement, ...]:

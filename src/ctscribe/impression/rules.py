@@ -1,74 +1,70 @@
-"""An impression by rule: choose the findings that matter, put them in order, restate each in one sentence.
+"""The impression that rules write, without any language model: the default wherever ctscribe runs alone.
 
 ```
-findings ── drop what is absent ── drop what a named finding implies ── order ── one sentence each ── Impression
+findings ─┬─ critical results, on top
+          ├─ drop what is absent ─ drop what a named finding implies ─ order ─ for each one:
+          │      restate it ─ compare it ─ what to consider ─ why it matters ─ what the guidelines ask for
+          └─ what has to be found out before the guidelines can decide
 ```
 
-Because every sentence is rendered from the findings it restates, an impression cannot contradict them.
+Every statement carries the findings it rests on and the references it follows. Sentences about findings are rendered
+from them, so they cannot contradict them; all others name nothing as present.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import yaml
 
 from ctscribe import ontology
+from ctscribe.impression import compare, critical
+from ctscribe.impression.context import Context
+from ctscribe.impression.guidelines import RuleSet, load, recommend
+from ctscribe.impression.guidelines.words import sentence
+from ctscribe.impression.result import Citation, Impression, Recommendation, Statement
 from ctscribe.ontology import Language
-from ctscribe.report import Finding
+from ctscribe.report import Finding, render_text
 
 METHOD = "rules"
 
 
-@dataclass(frozen=True)
-class ImpressionItem:
-    """One numbered line: the sentence and the findings it restates."""
-
-    text: str
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True)
-class Impression:
-    """What matters in a study, most important first.
-
-    Attributes:
-        items: one sentence each; a single item without findings when nothing is abnormal.
-        note: how the impression came about, in its language; belongs beside the text wherever it is shown.
-        method: ``"rules"``.
-    """
-
-    items: tuple[ImpressionItem, ...]
-    note: str
-    language: Language
-    method: str = METHOD
-
-    @property
-    def text(self) -> str:
-        """Numbered lines, without the note; one bare line when there is only one."""
-        if len(self.items) == 1:
-            return self.items[0].text
-        return "\n".join(f"{number}. {item.text}" for number, item in enumerate(self.items, start=1))
-
-
-def write(findings: Sequence[Finding], language: Language, seed: int | None = None) -> Impression:
+def write(
+    findings: Sequence[Finding],
+    language: Language,
+    seed: int | None = None,
+    *,
+    context: Context | None = None,
+    rule_sets: Sequence[RuleSet] | None = None,
+    text: str = "",
+) -> Impression:
     """Impression from structured findings.
 
     Args:
         findings: what the findings section says; absent ones are allowed and left out.
-        seed: None for the canonical phrasing, a number for another one.
+        language: of the impression.
+        seed: None for the canonical phrasing of the findings, a number for another one.
+        context: what is known beside the findings; None when nothing is.
+        rule_sets: guidelines to follow; None takes the ones that ship.
+        text: the findings section as written, searched for critical words; "" when there is none.
     """
-    from ctscribe.report.render import render_text
-
-    chosen = order(findings)
-    if chosen:
-        items = tuple(ImpressionItem(render_text([f], language, seed), (f,)) for f in chosen)
-    else:
-        items = (ImpressionItem(_notes()["nothing_to_name"][language], ()),)
-    return Impression(items, note(language), language)
+    known = context or Context()
+    recommendations = recommend(findings, known, load() if rule_sets is None else rule_sets)
+    results = critical.find(findings, known, text)
+    statements = [critical.statement(result, language) for result in results]
+    statements += _Lines(findings, known, recommendations, language, seed).all()
+    named = {name for statement in statements for name in statement.citations}
+    return Impression(
+        statements=tuple(statements),
+        language=language,
+        note=note(language),
+        method=METHOD,
+        recommendations=recommendations,
+        citations=tuple(c for c in _citations(recommendations) if c.id in named),
+    )
 
 
 def note(language: Language) -> str:
@@ -86,6 +82,82 @@ def order(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(kept, key=_rank)
 
 
+class _Lines:
+    """The lines of one impression; a comment or an advice that several findings share is given once."""
+
+    def __init__(
+        self,
+        findings: Sequence[Finding],
+        context: Context,
+        recommendations: Sequence[Recommendation],
+        language: Language,
+        seed: int | None,
+    ) -> None:
+        self.findings, self.context, self.language, self.seed = list(findings), context, language, seed
+        self.recommendations = recommendations
+        self.untold = list(recommendations)
+        self.compared = compare.statements(findings, context, language)
+        self.commented: set[str] = set()
+
+    def all(self) -> list[Statement]:
+        """Everything below the critical results."""
+        chosen = [self.findings.index(finding) for finding in order(self.findings)]
+        told = [statement for index in chosen for statement in self._about(index)]
+        if not chosen:
+            told.append(Statement(_notes()["nothing_to_name"][self.language], "normal"))
+        told += compare.gone(self.findings, self.context, self.language)
+        told += [self._advice(r) for r in self.untold if not r.findings]
+        return [*told, *self._questions(chosen)]
+
+    def _about(self, index: int) -> list[Statement]:
+        finding = self.findings[index]
+        told = [Statement(render_text([finding], self.language, self.seed), "finding", (index,))]
+        if index in self.compared:
+            told.append(self.compared[index])
+        told += self._comments(index)
+        for recommendation in [r for r in self.untold if index in r.findings]:
+            self.untold.remove(recommendation)
+            told.append(self._advice(recommendation))
+        return told
+
+    def _comments(self, index: int) -> list[Statement]:
+        finding = self.findings[index]
+        narrow = (f"{finding.kind} {name}.{value}" for name, value in finding.attributes)
+        key = next((key for key in (*narrow, finding.kind) if key in _significance()), None)
+        if key is None or key in self.commented:
+            return []
+        self.commented.add(key)
+        entry, frames = _significance()[key], _notes()
+        told = []
+        if "differential" in entry:
+            text = frames["differential"][self.language].format(what=entry["differential"][self.language])
+            told.append(Statement(text, "differential", (index,)))
+        if "significance" in entry:
+            text = frames["significance"][self.language].format(what=entry["significance"][self.language])
+            told.append(Statement(text, "significance", (index,)))
+        return told
+
+    def _advice(self, recommendation: Recommendation) -> Statement:
+        text = sentence(recommendation, self.language)
+        return Statement(text, "follow_up", recommendation.findings, (recommendation.citation.id,))
+
+    def _questions(self, chosen: Sequence[int]) -> list[Statement]:
+        """One statement with every fact that would settle an advice, in the order in which they were missed."""
+        told = [r for r in self.recommendations if not r.findings or set(r.findings) & set(chosen)]
+        needs = {need.fact: need.question[self.language] for r in told for need in r.open_questions}
+        if not needs:
+            return []
+        comma = ", " if self.language == "en" else "、"
+        text = _notes()["questions"][self.language].format(facts=comma.join(dict.fromkeys(needs.values())))
+        asking = [r for r in told if r.open_questions]
+        indices = tuple(sorted({i for r in asking for i in r.findings}))
+        return [Statement(text, "question", indices, tuple(dict.fromkeys(r.citation.id for r in asking)))]
+
+
+def _citations(recommendations: Sequence[Recommendation]) -> list[Citation]:
+    return list(dict.fromkeys([critical.citation(), *(r.citation for r in recommendations)]))
+
+
 def _implies(stronger: Finding, weaker: Finding) -> bool:
     """True when saying the first says the second too; a doubt never stands in for a certainty."""
     covers = stronger.status == "present" or weaker.status == "uncertain"
@@ -94,17 +166,26 @@ def _implies(stronger: Finding, weaker: Finding) -> bool:
 
 def _rank(finding: Finding) -> tuple[bool, bool, int, float]:
     """Sort key; critical kinds come first whatever their certainty."""
-    critical = ontology.findings()[finding.kind].critical
+    is_critical = ontology.findings()[finding.kind].critical
     place = _order().get(finding.kind, len(_order()))
-    return not critical, finding.status == "uncertain", place, -max(finding.size_mm, default=0.0)
+    return not is_critical, finding.status == "uncertain", place, -max(finding.size_mm, default=0.0)
 
 
 @cache
 def _order() -> Mapping[str, int]:
-    tiers = yaml.safe_load((files(__package__) / "priority.yaml").read_text(encoding="utf-8"))
+    tiers = _read("priority.yaml")
     return {kind: place for place, kind in enumerate(kind for tier in tiers.values() for kind in tier)}
 
 
 @cache
 def _notes() -> Mapping[str, Mapping[str, str]]:
-    return yaml.safe_load((files(__package__) / "notes.yaml").read_text(encoding="utf-8"))
+    return _read("notes.yaml")
+
+
+@cache
+def _significance() -> Mapping[str, Any]:
+    return _read("significance.yaml")
+
+
+def _read(name: str) -> Any:
+    return yaml.safe_load((files(__package__) / name).read_text(encoding="utf-8"))

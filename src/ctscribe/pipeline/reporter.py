@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ctscribe.checkpoint import LoadedModel
     from ctscribe.data import Study
     from ctscribe.data.anatomy import Segmentation
+    from ctscribe.impression import Context
     from ctscribe.model import Description, Detection
     from ctscribe.pipeline.evidence import Placed
     from ctscribe.pipeline.reading_back import ReadSentence
@@ -93,6 +94,7 @@ class Reporter:
         series: str | None = None,
         seed: int = 0,
         created: str = "",
+        context: Context | None = None,
         on_step: Callable[[str], None] | None = None,
     ) -> ReportResult:
         """Read a scan and write its report.
@@ -103,6 +105,7 @@ class Reporter:
             series: Series Instance UID (or its hash) to read; None chooses one and says why.
             seed: of everything random; the same seed gives the same report.
             created: time of writing to put into the report (ISO 8601); "" leaves it out.
+            context: what is known beside the scan (age, smoking, an earlier report), for the impression.
             on_step: called with the name of each step as it begins, see `STEPS`.
 
         Raises:
@@ -126,7 +129,7 @@ class Reporter:
             read = self._ground(description, segmentation, placed, languages)
         with clock("write"):
             findings = _findings(read)
-            texts = {code: _text(read[code], findings, study, code) for code in languages}
+            texts = {code: _text(read[code], findings, study, code, context) for code in languages}
             quality = _quality(study, segmentation, placed, chest_notes, read, description.detections)
             report = Report(
                 findings=findings,
@@ -227,19 +230,24 @@ def _findings(read: dict[Language, list[ReadSentence]]) -> tuple[Finding, ...]:
 
 
 def _text(
-    sentences: Sequence[ReadSentence], findings: tuple[Finding, ...], study: Study, language: Language
+    sentences: Sequence[ReadSentence],
+    findings: tuple[Finding, ...],
+    study: Study,
+    language: Language,
+    context: Context | None,
 ) -> ReportText:
     """All sections of one language."""
     from ctscribe import impression
     from ctscribe.pipeline import framing
     from ctscribe.pipeline.reading_back import unique_findings
 
-    written = impression.write(unique_findings(sentences), language)
+    said = unique_findings(sentences)
+    written = impression.write(said, language, context=context, text=" ".join(s.text for s in sentences))
     return ReportText(
         technique=framing.technique(study.ingest, language),
         comparison=framing.comparison(language),
         findings=tuple(_sentence(s.text, s.findings, findings) for s in sentences),
-        impression=tuple(_sentence(item.text, item.findings, findings) for item in written.items),
+        impression=tuple(_sentence(line.text, [said[i] for i in line.findings], findings) for line in written.lines),
     )
 
 

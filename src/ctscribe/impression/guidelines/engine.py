@@ -29,6 +29,7 @@ from ctscribe.report import Finding
 _NOTHING: Words = {"en": "", "zh": ""}
 _MOST_TRIALS = 20_000
 _COMMA: Words = {"en": ", ", "zh": "、"}
+_AND: Words = {"en": " and ", "zh": "且"}
 _NO_ROW: Words = {"en": "the table has no row for this finding", "zh": "表中无适用于该所见的行"}
 _SOME_WITHOUT_ROW: Words = {"en": "the table has no row for one of them", "zh": "表中无适用于其中之一的行"}
 _DOUBT: Words = {"en": "the finding is confirmed", "zh": "该所见得到证实"}
@@ -163,7 +164,7 @@ class _Judge:
         options = []
         for (do, category), group in grouped.items():
             action = self.rule_set.actions[do]
-            conditions = [_joined([self._condition_words(c) for c in answer.open]) for answer in group]
+            conditions = [_joined([self._condition_words(c) for c in answer.open], _AND) for answer in group]
             alone = len(grouped) == 1 and not any(a.row is _NONE for a in answers)
             options.append(
                 Option(
@@ -267,10 +268,10 @@ def _shown(value: Any, fact: Fact, language: Language) -> str:
     return fact.values.get(value, {}).get(language, "")
 
 
-def _joined(parts: Iterable[Words]) -> Words:
+def _joined(parts: Iterable[Words], link: Words = _COMMA) -> Words:
     """Conditions that must all hold, as one."""
     listed = [part for part in parts if part["en"]]
-    return {"en": ", ".join(p["en"] for p in listed), "zh": "、".join(p["zh"] for p in listed)}
+    return {language: link[language].join(part[language] for part in listed) for language in LANGUAGES}
 
 
 def _either(parts: Sequence[Words]) -> Words:

@@ -100,7 +100,10 @@ def _number(index: int, findings: Sequence[Finding]) -> str | None:
 
 
 def _since(index: int, findings: Sequence[Finding], context: Context) -> dict[str, Any]:
-    """What changed since the earlier scan; without one, what is seen is a baseline."""
+    """What changed since the earlier scan; without one, what is seen is a baseline.
+
+    New is what an earlier scan denied, or did not list among others of its kind; what it kept silent about is unknown.
+    """
     details, prior = context.details_of(index), context.prior
     facts: dict[str, Any] = {"change": details.change, "solid_part_change": details.solid_part_change}
     if prior is None:
@@ -109,8 +112,10 @@ def _since(index: int, findings: Sequence[Finding], context: Context) -> dict[st
     if prior.days is not None:
         facts["months_since"] = half_up(prior.days / growth.DAYS_PER_MONTH)
     pair = next((p for p in growth.pairs(findings, context) if p.now == index), None)
-    if details.change is None:
-        facts["change"] = "new" if pair is None else pair.change
+    if details.change is None and pair is not None:
+        facts["change"] = pair.change
+    elif details.change is None and any(f.kind == findings[index].kind for f in prior.findings):
+        facts["change"] = "new"
     if pair is not None and details.solid_part_change is None:
         facts["solid_part_change"] = _solid_part_change(index, pair, context, prior)
     return facts
