@@ -14,7 +14,7 @@ import pytest
 from ctscribe import cli, errors
 from ctscribe.cli import screen, table
 
-COMMANDS = ("report", "demo", "phantom", "segment", "train", "evaluate", "inspect", "info")
+COMMANDS = ("report", "impression", "demo", "phantom", "segment", "train", "evaluate", "inspect", "info")
 BELOW = ("reader-study", "reader-study build", "reader-study score", "reader-study power")
 
 
@@ -31,6 +31,8 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
         ["report"],
         ["report", "x", "--no-such-option"],
         ["report", "x", "--lang", "fr"],
+        ["impression"],
+        ["impression", "x.json", "--writer", "nobody"],
         ["phantom", "--n", "0", "--out", "x"],
         ["phantom", "--n", "one", "--out", "x"],
         ["segment", "x"],

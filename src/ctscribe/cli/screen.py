@@ -47,8 +47,13 @@ def steps(total: int, quiet: bool = False) -> Iterator[Step]:
 
 def print_json(value: Any) -> None:
     """Machine-readable result on stdout, UTF-8 whatever the terminal's locale says."""
-    sys.stdout.buffer.write(json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8") + b"\n")
+    sys.stdout.buffer.write(json_bytes(value))
     sys.stdout.flush()
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON for people and machines: two spaces, UTF-8, a line break at the end."""
+    return json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8") + b"\n"
 
 
 def output_folder(path: Path) -> None:

@@ -13,6 +13,7 @@ import typer
 from ctscribe.cli.data import inspect, segment
 from ctscribe.cli.demo import demo
 from ctscribe.cli.evaluate import evaluate
+from ctscribe.cli.impression import impression
 from ctscribe.cli.info import info
 from ctscribe.cli.label import label
 from ctscribe.cli.phantom import phantom
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("report")(report)
+app.command("impression")(impression)
 app.command("demo")(demo)
 app.command("inspect")(inspect)
 app.command("segment")(segment)

@@ -60,16 +60,20 @@ def write(
     return Impression(
         statements=tuple(statements),
         language=language,
-        note=note(language),
+        note=note(language, signed=all(r.signed_off_by for r in recommendations)),
         method=METHOD,
         recommendations=recommendations,
         citations=tuple(c for c in _citations(recommendations) if c.id in named),
     )
 
 
-def note(language: Language) -> str:
-    """What an impression written by rule says about itself."""
-    return _notes()["written_by_rule"][language]
+def note(language: Language, *, signed: bool = False) -> str:
+    """What an impression written by rule says about itself.
+
+    Args:
+        signed: a radiologist has signed off every guideline table it follows.
+    """
+    return _notes()["written_by_rule" if not signed else "written_by_signed_rule"][language]
 
 
 def order(findings: Sequence[Finding]) -> list[Finding]:
