@@ -150,6 +150,7 @@ class StudyStoreWriter:
             "findings": None if sample.findings is None else to_plain(sample.findings, _Findings),
             "text": sample.text,
             "language": sample.language,
+            **({} if sample.boxes is None else {"boxes": sample.boxes.tolist(), "box_kinds": list(sample.box_kinds)}),
             **({"extra": extra} if extra else {}),
         }
         self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -243,6 +244,8 @@ class StudyStore:
             dense=dense,
             text=row["text"],
             language=row["language"],
+            boxes=np.array(row["boxes"], np.float32).reshape(-1, 6) if "boxes" in row else None,
+            box_kinds=tuple(row.get("box_kinds", ())),
         )
 
     def __iter__(self) -> Iterator[Sample]:
