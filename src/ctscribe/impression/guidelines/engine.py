@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
 from typing import Any
 
 from ctscribe.impression.context import Context
@@ -27,7 +26,6 @@ from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report import Finding
 
 _NOTHING: Words = {"en": "", "zh": ""}
-_MOST_TRIALS = 20_000
 _COMMA: Words = {"en": ", ", "zh": "、"}
 _AND: Words = {"en": " and ", "zh": "且"}
 _NO_ROW: Words = {"en": "the table has no row for this finding", "zh": "表中无适用于该所见的行"}
@@ -109,7 +107,9 @@ class _Judge:
                 if answer is None:
                     open_ = tuple(c for c in conditions if c.holds(facts.get(c.fact)) is None)
                     found.append(_Answer(row, open_))
-        return found if not found or not _may_end_without(rows, facts, self.known) else [*found, _Answer(_NONE)]
+        alternatives = [conditions for row in rows for conditions in row.when]
+        ends = found and _may_end_without(alternatives, facts, self.known)
+        return [*found, _Answer(_NONE)] if ends else found
 
     def _upgraded(self, answer: _Answer, facts: Mapping[str, Any]) -> _Answer:
         for upgrade in self.rule_set.upgrades:
@@ -223,29 +223,36 @@ class _Judge:
         return {language: _said(condition, fact, language) for language in LANGUAGES}
 
 
-def _may_end_without(rows: Sequence[Row], facts: Mapping[str, Any], known: Mapping[str, Fact]) -> bool:
-    """Whether some values of the facts that are not known would leave every row behind.
+def _may_end_without(
+    alternatives: Sequence[Sequence[Condition]], facts: Mapping[str, Any], known: Mapping[str, Fact]
+) -> bool:
+    """Whether some values of the facts that are not known would leave every row of a table behind.
 
-    Tried out: each value of a fact in words, and numbers on either side of every limit that the rows name.
+    Tried out fact by fact, with each value of a fact in words and with numbers on either side of every limit, as long
+    as some row is still open.
     """
-    conditions = [c for row in rows for alternative in row.when for c in alternative]
-    unknown = {c.fact: None for c in conditions if c.holds(facts.get(c.fact)) is None}
-    choices = [_values(name, [c for c in conditions if c.fact == name], known[name], facts) for name in unknown]
-    for values in islice(product(*choices), _MOST_TRIALS):
-        tried = {**facts, **dict(zip(unknown, values, strict=True))}
-        if not any(all_of(alternative, tried) for row in rows for alternative in row.when):
-            return True
-    return False
+    answers = [(conditions, all_of(conditions, facts)) for conditions in alternatives]
+    if any(answer is True for _, answer in answers):
+        return False
+    open_ = [conditions for conditions, answer in answers if answer is None]
+    if not open_:
+        return True
+    name = next(c.fact for c in open_[0] if c.holds(facts.get(c.fact)) is None)
+    asked = [c for conditions in open_ for c in conditions if c.fact == name]
+    values = _values(asked, known[name], facts.get(name))
+    return any(_may_end_without(open_, {**facts, name: value}, known) for value in values)
 
 
-def _values(name: str, conditions: Sequence[Condition], fact: Fact, facts: Mapping[str, Any]) -> list[Any]:
+def _values(conditions: Sequence[Condition], fact: Fact, before: Any) -> list[Any]:
     """Values that a fact which is not known might have, one from every part that the conditions tell apart."""
-    bounds = [bound for c in conditions for bound in c.bounds]
+    bounds = [bound for condition in conditions for bound in condition.bounds]
+    values: list[Any] = list(fact.values)
     if bounds:
         limits = {limit for bound in bounds if bound.unit != "mm3" for _, limit in bound.comparisons}
         points = sorted({limit + step for limit in limits for step in (-0.01, 0.0, 0.01)})
-        return [Size(mm=point) for point in points] if isinstance(facts.get(name), Size) else list(points)
-    return list(fact.values)
+        values = [Size(mm=point) for point in points] if isinstance(before, Size) else list(points)
+    apart = {tuple(condition.holds(value) for condition in conditions): value for value in values}
+    return list(apart.values())
 
 
 def _said(condition: Condition, fact: Fact, language: Language) -> str:

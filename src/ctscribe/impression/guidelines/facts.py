@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -38,7 +38,7 @@ def facts_of(
     """
     finding, details = findings[index], context.details_of(index)
     facts: dict[str, Any] = patient_facts(findings, context)
-    facts |= {name: value for name, value in asdict(details).items() if name not in ("finding", "volume_mm3", "signs")}
+    facts |= {f.name: getattr(details, f.name) for f in fields(details) if f.name in known}
     facts |= dict(finding.attributes)
     facts["kind"] = finding.kind
     if finding.value("margin") == "spiculated":
