@@ -40,6 +40,7 @@ OPTIONS = {
     "positions=learned": {"positions": ("learned",) * 3},
     "positions=none": {"positions": ("none",) * 3},
     "overlap=(0,.5,.5)": {"tubelets": replace(SMALL.tubelets, overlap=(0.0, 0.5, 0.5))},
+    "stem=0 (linear)": {"tubelets": replace(SMALL.tubelets, stem=0)},
     "checkpointing": {"checkpointing": True},
 }
 

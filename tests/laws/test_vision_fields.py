@@ -24,7 +24,7 @@ TUBELETS: dict[str, tuple[Change, Any]] = {
     "mid": ({}, (4, 16, 32)),
     "coarse": ({}, (16, 32, 32)),
     "widths": ({}, (32, 48, 32)),
-    "stem": ({}, 4),
+    "stem": ({}, 0),
     "stem_blocks": ({}, (1, 1, 1)),
     "overlap": ({}, (0.5, 0.0, 0.0)),
     "depth_mm": ({}, 5.0),

@@ -27,7 +27,7 @@ from ctscribe.vision.resample import axis_weights, regrid, resample_box
 from ctscribe.vision.routing import Router, routing_of
 from ctscribe.vision.swin import RelativeBias, SwinBlock
 from ctscribe.vision.timesformer import DividedBlock
-from ctscribe.vision.tubelets import TubeletConfig, TubeletStem, adapt_depth
+from ctscribe.vision.tubelets import LinearStem, TubeletConfig, TubeletStem, adapt_depth
 from recipes import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -203,15 +203,16 @@ def test_tubelets_of_any_size(sizes: tuple[tuple[int, int, int], ...]) -> None:
         torch.testing.assert_close(a.centres[a.valid], b.centres[b.valid], atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize(
     ("size", "stride"), [((2, 16, 16), (2, 8, 8)), ((4, 8, 8), (2, 8, 8)), ((3, 12, 12), (3, 9, 9))]
 )
 def test_an_overlapping_tubelet_reads_all_its_voxels_and_few_others(
-    size: tuple[int, int, int], stride: tuple[int, int, int]
+    size: tuple[int, int, int], stride: tuple[int, int, int], linear: bool
 ) -> None:
     """By gradients: which voxels does the middle token depend on?"""
     torch.manual_seed(0)
-    stem = TubeletStem(size, 1, 8, 4, (0, 0, 0), stride)
+    stem = LinearStem(size, 1, 8, stride) if linear else TubeletStem(size, 1, 8, 4, (0, 0, 0), stride)
     image = torch.rand(1, 1, *(5 * s for s in stride), requires_grad=True)
     tokens = stem(image).reshape(5, 5, 5, 8)
     (tokens[2, 2, 2] * torch.randn(8)).sum().backward()
@@ -226,6 +227,13 @@ def test_an_overlapping_tubelet_reads_all_its_voxels_and_few_others(
         assert int(touched.min()) <= low
         assert int(touched.max()) >= high - 1
         assert len(touched) < size[axis] + 3 * stride[axis]
+
+
+def test_a_linear_stem_is_the_convolution_whose_weights_it_keeps() -> None:
+    torch.manual_seed(0)
+    stem, image = LinearStem((2, 4, 4), 3, 8), torch.rand(2, 3, 4, 8, 12)
+    apart = stem.norm(stem.embed(image).flatten(2).transpose(1, 2))
+    torch.testing.assert_close(stem(image), apart, atol=1e-5, rtol=1e-4)
 
 
 def test_scales_of_an_overlapping_tubelet_nest() -> None:

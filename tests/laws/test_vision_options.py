@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cross": {"injection": "cross"},
     "routed": {"mapping": "routed"},
     "parallel": {"mapping": "parallel"},
+    "linear stem": {"tubelets": replace(tiny.model().encoder.tubelets, stem=0)},
     "learned positions": {"positions": ("learned", "learned", "learned")},
     "no positions": {"positions": ("none", "none", "none")},
 }

@@ -49,7 +49,7 @@ class TubeletConfig:
         mid: tubelet of the middle scale.
         coarse: tubelet of the coarse scale.
         widths: channels of a token, per scale.
-        stem: channels after each stem's first convolution.
+        stem: channels after each stem's first convolution; 0 embeds every tubelet by one linear map, as a ViT does.
         stem_blocks: residual convolutions of a stem after its first strided one, after each inner one, and on the
             finished tokens.
         overlap: share of a tubelet's edge (z, y, x) that it has in common with the next one; the stride is the rest.
@@ -255,6 +255,40 @@ class TubeletStem(nn.Module):
         return self.norm(rearrange(x, "b c t h w -> b (t h w) c"))
 
 
+class LinearStem(nn.Module):
+    """Embeds tubelets of one scale by one linear map: the patch embedding of ViT and VideoMAE.
+
+    The map is kept in a convolution's layout (width, windows, z, y, x), which is that of published checkpoints.
+    Tubelets that overlap must stay centred on their cells, so they may be one voxel larger than asked for.
+    """
+
+    def __init__(self, size: Size, channels_in: int, width: int, stride: Size | None = None) -> None:
+        super().__init__()
+        self.stride = stride or size
+        reach = [_reach(whole, cell, cell, cell) for whole, cell in zip(size, self.stride, strict=True)]
+        self.overlap = triple(p if whole != c else 0 for whole, c, (_, p) in zip(size, self.stride, reach, strict=True))
+        kernel = triple(cell + 2 * p for cell, p in zip(self.stride, self.overlap, strict=True))
+        self.embed = nn.Conv3d(channels_in, width, kernel, self.stride, self.overlap)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self, x: Float[Tensor, "b w z y x"], valid: Float[Tensor, "b 1 z y x"] | None = None
+    ) -> Float[Tensor, "b n c"]:
+        # Invalid voxels are zero already and there is one map only: ``valid`` has nothing left to hide.
+        if any(self.overlap):
+            return self.norm(rearrange(self.embed(x), "b c t h w -> b (t h w) c"))
+        kt, kh, kw = self.stride
+        # Windows lie last in memory: so they stay beside each other here.
+        patches = rearrange(x, "b c (t i) (h j) (w k) -> b (t h w) (i j k c)", i=kt, j=kh, k=kw)
+        return self.norm(F.linear(patches, rearrange(self.embed.weight, "o c i j k -> o (i j k c)"), self.embed.bias))
+
+
+def _stem(size: Size, channels_in: int, width: int, config: TubeletConfig, stride: Size) -> TubeletStem | LinearStem:
+    if config.stem == 0:
+        return LinearStem(size, channels_in, width, stride)
+    return TubeletStem(size, channels_in, width, config.stem, config.stem_blocks, stride)
+
+
 def _reach(size: int, cell: int, step: int, kernel: int) -> tuple[int, int]:
     """Kernel and padding of the last convolution of an overlapping stem, along one axis."""
     if size == cell:
@@ -274,12 +308,11 @@ class TubeletTokenizer(nn.Module):
         self.windows = Windows(windows)
         self.pools = [_pool_of(size, stride, config) for size, stride in zip(config.sizes, config.strides, strict=True)]
         self.stems = nn.ModuleList(
-            TubeletStem(
+            _stem(
                 triple(s // p for s, p in zip(size, pool, strict=True)),
                 len(windows),
                 width,
-                config.stem,
-                config.stem_blocks,
+                config,
                 triple(s // p for s, p in zip(stride, pool, strict=True)),
             )
             for size, stride, pool, width in zip(config.sizes, config.strides, self.pools, config.widths, strict=True)
@@ -319,6 +352,8 @@ def _check(config: TubeletConfig) -> None:
         raise ConfigError("a tubelet has no voxels", expected="sizes of at least one voxel", got=repr(config.sizes))
     if not all(0 <= share < 1 for share in config.overlap):
         raise ConfigError("tubelets cannot overlap so", expected="shares from 0 to below 1", got=repr(config.overlap))
+    if config.stem < 0:
+        raise ConfigError("a stem cannot have that many channels", expected="0 or more", got=str(config.stem))
     if config.depth_mm < 0:
         raise ConfigError(
             "a tubelet cannot have that depth", expected="mm, or 0 to count slices", got=f"{config.depth_mm:g}"
