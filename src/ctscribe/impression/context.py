@@ -143,7 +143,7 @@ class Context:
     model_probability: float | None = None
     prior: Prior | None = None
     details: tuple[Details, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, bool | float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.age is not None and not 0 <= self.age <= 130:

@@ -1,0 +1,48 @@
+"""What is known beside the findings: read from pairs, files and JSON; what does not fit is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctscribe.errors import UnreadableInput, UsageError
+from ctscribe.impression.context import Context, Details, from_plain, read
+from ctscribe.report import Finding
+
+
+def test_pairs_overrule_what_came_with_the_findings() -> None:
+    known = read("age=61, smoker=true,screening=false", Context(age=50, cancer=False))
+    assert (known.age, known.smoker, known.screening, known.cancer) == (61, True, False, False)
+
+
+def test_a_fact_of_the_site_is_carried() -> None:
+    assert read("extra.pain=true").extra == {"pain": True}
+
+
+@pytest.mark.parametrize("name", ["context.yaml", "context.json"])
+def test_a_file_holds_details_and_an_earlier_scan(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(
+        '{"age": 61, "details": [{"finding": 0, "solid_part_mm": 4}],'
+        ' "prior": {"days": 90, "findings": [{"kind": "lung_nodule", "size_mm": [5]}]}}'
+    )
+    known = read(str(path))
+    assert known.details_of(0) == Details(0, solid_part_mm=4)
+    assert known.details_of(1) == Details(1)
+    assert known.prior is not None
+    assert known.prior.days == 90
+    assert known.prior.findings == (Finding("lung_nodule", size_mm=(5,)),)
+
+
+@pytest.mark.parametrize(
+    "words", ["aeg=61", "age=old", "age=-1", "smoker=perhaps", "age", "age=61,smoker", "nowhere.yaml"]
+)
+def test_what_does_not_fit_is_refused(words: str) -> None:
+    with pytest.raises(UsageError):
+        read(words)
+
+
+def test_a_wrong_earlier_finding_is_refused() -> None:
+    with pytest.raises((UnreadableInput, UsageError)):
+        from_plain({"prior": {"findings": [{"kind": "unicorn"}]}})
