@@ -45,6 +45,17 @@ def steps(total: int, quiet: bool = False) -> Iterator[Step]:
         yield step
 
 
+@contextmanager
+def counting(name: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr for many things of one kind; call the yielded function with (done, all)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, whole: progress.update(task, completed=done, total=whole)
+
+
 def print_json(value: Any) -> None:
     """Machine-readable result on stdout, UTF-8 whatever the terminal's locale says."""
     sys.stdout.buffer.write(json_bytes(value))

@@ -152,7 +152,7 @@ def assign_splits(
     return replace(
         manifest,
         rows=tuple(
-            replace(row, split=row.split or written.get(row.patient) or _draw(row.patient, shares, salt))
+            replace(row, split=row.split or written.get(row.patient) or draw_split(row.patient, shares, salt))
             for row in manifest
         ),
     )
@@ -336,7 +336,8 @@ def _relations(rows: Sequence[ManifestRow]) -> list[Problem]:
     return problems
 
 
-def _draw(patient: str, shares: Mapping[str, float], salt: str) -> Split:
+def draw_split(patient: str, shares: Mapping[str, float], salt: str = "ctscribe") -> Split:
+    """The split of a patient: a function of (salt, patient) alone."""
     digest = hashlib.sha256(f"{salt}\x1f{patient}".encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     names: list[Split] = [name for name in SPLITS if shares.get(name, 0) > 0]

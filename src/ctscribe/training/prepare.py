@@ -14,7 +14,7 @@ from ctscribe.data.anatomy import Segmentation, segment
 from ctscribe.data.augment import AIR
 from ctscribe.data.batch import Sample
 from ctscribe.data.manifest import ManifestRow
-from ctscribe.data.study import IngestPolicy
+from ctscribe.data.study import IngestPolicy, Study
 from ctscribe.errors import UsageError
 from ctscribe.model import GridContract
 from ctscribe.pipeline.placing import place
@@ -47,22 +47,27 @@ class Preparation:
             UsageError: the row names a label map and there is nothing to read it with.
         """
         study = load_study(row.image, policy=self.policy)
+        return self.sample(study, self._segment(row, study.volume), f"line {row.line}")[0]
+
+    def sample(self, study: Study, segmentation: Segmentation, name: str) -> tuple[Sample, Volume]:
+        """A scan that was read and segmented, on the model's grid; and that grid with its place in the patient."""
         placed = place(
             study,
-            self._segment(row, study.volume),
+            segmentation,
             shape=self.grid.shape,
             spacing=self.grid.spacing,
             regions=ontology.model_regions(),
             cells=self.region_grid,
         )
         z, y, x = placed.volume.spacing
-        return Sample(
-            id=f"line {row.line}",
+        sample = Sample(
+            id=name,
             hu=np.rint(np.clip(placed.volume.hu, AIR, 32767)).astype(np.int16),
             spacing=(z, y, x),
             occupancy=np.rint(np.clip(placed.occupancy, 0, 1) * 255).astype(np.uint8),
             present=np.asarray(placed.present, bool),
         )
+        return sample, placed.volume
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the result, for `data.cache.StudyCache`."""
