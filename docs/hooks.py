@@ -58,6 +58,8 @@ def generated(name: str) -> str:
         "error_kinds": error_kinds,
         "errors": errors,
         "findings": findings,
+        "guideline_facts": guideline_facts,
+        "guidelines": guidelines,
         "questions": questions,
         "regions": regions,
         "report": report,
@@ -153,6 +155,63 @@ def error_kinds() -> str:
         for kind, facts in words()["errors"].items()
     ]
     return table(["error", "meaning", "Chinese", "column"], rows)
+
+
+# ---------------------------------------------------------------------------------- guidelines
+def guidelines() -> str:
+    """Every guideline table that ships: for whom, its rows in the order in which they are tried, its source."""
+    from ctscribe.impression.guidelines import DEFAULT_SETS, shipped
+
+    sets = shipped()
+    order = [*DEFAULT_SETS, *(name for name in sets if name not in DEFAULT_SETS)]
+    return "\n\n".join(_guideline(sets[name]) for name in order)
+
+
+def _guideline(rule_set: Any) -> str:
+    checked = {
+        "original": "compared with the publication",
+        "copy": "compared with renditions of the publication, not with itself",
+        "no": "**not compared with the publication**",
+    }
+    source = f"{rule_set.citation.text} [doi:{rule_set.citation.doi}](https://doi.org/{rule_set.citation.doi})"
+    lines = [
+        f"### {rule_set.title['en']} · {rule_set.title['zh']}",
+        f"`{rule_set.id}` · {source}",
+        f"- Table: {checked[rule_set.checked]}.",
+        f"- Signed off by: {rule_set.signed_off_by or '**no radiologist**'}.",
+        "- About: " + ", ".join(f"`{kind}`" for kind in rule_set.about) + ".",
+    ]
+    lines += [f"- Applies when: {limit.condition}." for limit in rule_set.scope]
+    lines += [f"- {rule_set.remarks['en']}"] if rule_set.remarks else []
+    rows = [
+        [
+            "; or ".join(", ".join(map(str, conditions)) or "nothing found" for conditions in row.when),
+            row.category,
+            rule_set.actions[row.do].words["en"],
+            rule_set.actions[row.do].words["zh"],
+            "yes" if row.checked != "no" else "**no**",
+        ]
+        for row in rule_set.all_rows
+    ]
+    header = ["when", "category", "what to do", "Chinese", "compared"]
+    return "\n\n".join([*lines[:2], "\n".join(lines[2:]), table(header, rows)])
+
+
+def guideline_facts() -> str:
+    """The facts that the tables ask about, and what silence means for each."""
+    from ctscribe.impression.guidelines.tables import common_facts
+
+    rows = [
+        [
+            f"`{fact.name}`",
+            ", ".join(f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in fact.values)
+            or (f"a number ({fact.unit['en']})" if fact.unit else "a number" if fact.number else "a word"),
+            "it is asked for" if fact.unstated == "ask" else "no",
+            fact.ask.get("en", ""),
+        ]
+        for fact in common_facts().values()
+    ]
+    return table(["fact", "values", "silence means", "asked as"], rows)
 
 
 # ---------------------------------------------------------------------------------- the program

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from ctscribe.impression.guidelines.tables import read
 from ctscribe.impression.measure import Size
 from ctscribe.report import Finding
 
+ROOT = Path(__file__).resolve().parents[1]
 CYST = Finding("hepatic_cyst", size_mm=(60,))
 OWN: dict[str, Any] = {
     "id": "our_liver_rule",
@@ -154,3 +157,21 @@ def test_what_ships_is_cited_unsigned_and_written_in_both_languages() -> None:
         for action in rule_set.actions.values():
             assert any("\u4e00" <= letter <= "\u9fff" for letter in action.words["zh"])
             assert action.words["en"].isascii()
+
+
+def test_the_example_of_the_guide_is_a_table() -> None:
+    page = (ROOT / "docs" / "how-to" / "add-your-guidelines.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(read(yaml.safe_load(example), "example").rows) == 3
+
+
+def test_the_page_of_tables_has_every_row() -> None:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    page = hooks.guidelines()
+    rows = sum(len(rule_set.all_rows) for rule_set in shipped().values())
+    assert sum(line.startswith("| ") for line in page.splitlines()) == rows + 2 * len(shipped())
+    assert [s.citation.doi for s in shipped().values() if s.citation.doi not in page] == []

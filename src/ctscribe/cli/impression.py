@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ctscribe.cli import screen
-from ctscribe.cli.report import Language
+from ctscribe.cli.report import CONTEXT, Language
 from ctscribe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ HEADINGS = {
     "en": {"impression": "IMPRESSION", "references": "REFERENCES"},
     "zh": {"impression": "诊断意见", "references": "参考文献"},
 }
-CONTEXT = typer.Option(
-    "", "--context", metavar="KEY=VALUE,...", help="What is known: age=61,smoker=true, or a JSON or YAML file."
-)
 
 
 def impression(

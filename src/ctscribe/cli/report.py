@@ -12,6 +12,7 @@ from ctscribe.cli import screen
 from ctscribe.cli.data import PATH, SERIES
 
 if TYPE_CHECKING:
+    from ctscribe.impression import Context
     from ctscribe.pipeline import ReportResult
 
 STEP_NAMES = {
@@ -42,6 +43,9 @@ class Spoken(StrEnum):
 
 
 LANGUAGE = typer.Option(Language.en, "--lang", help="Language of the report.")
+CONTEXT = typer.Option(
+    "", "--context", metavar="KEY=VALUE,...", help="What is known: age=61,smoker=true, or a JSON or YAML file."
+)
 MODEL = typer.Option(None, "--model", metavar="DIR", help="Model folder; default: the bundled demonstration model.")
 
 
@@ -54,6 +58,7 @@ def report(
     model: Path | None = MODEL,
     device: str = typer.Option("cpu", "--device", help="Torch device, such as cpu or cuda:0."),
     seed: int = typer.Option(0, "--seed", help="The same seed gives the same report."),
+    context: str = CONTEXT,
     identifiers: bool = typer.Option(
         False, "--identifiers", help="Write SOP Instance UIDs into the evidence. They identify the patient's images."
     ),
@@ -67,11 +72,13 @@ def report(
 
     * `ctscribe report study/ --out report`
     * `ctscribe report study.zip --out report --lang both`
+    * `ctscribe report study/ --out report --context age=61,smoker=true,screening=false`
     * `ctscribe report scan.nii.gz --json | jq '.report.findings[].kind'`
     """
     if out is not None:
         screen.output_folder(out)
-    options = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
+    options: dict[str, Any] = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
+    options["context"] = _context(context)
     made, contents = make(path, lang.value, model, options, draw=out is not None)
     written = {} if out is None else screen.write_together(out, contents)
     if as_json:
@@ -81,6 +88,13 @@ def report(
         print(made.report.to_text(code))
     for place in written.values():
         print(place)
+
+
+def _context(words: str) -> Context | None:
+    """What was said about the patient; None when nothing was."""
+    from ctscribe.impression.context import read
+
+    return read(words) if words.strip() else None
 
 
 def make(
@@ -99,6 +113,7 @@ def make(
             series=options.get("series"),
             seed=options.get("seed", 0),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            context=options.get("context"),
             on_step=lambda name: step(STEP_NAMES[name]),
         )
         if not draw:

@@ -38,6 +38,12 @@ class Bounds:
     comparisons: tuple[tuple[str, float], ...]
     unit: str = ""
 
+    def __str__(self) -> str:
+        """As in a table."""
+        return ", ".join(f"{sign} {limit:g}" for sign, limit in self.comparisons) + (
+            f" {self.unit}" if self.unit else ""
+        )
+
     def holds(self, value: float) -> bool:
         """Whether a number lies within the bounds."""
         return all(_OPERATORS[sign](value, limit) for sign, limit in self.comparisons)
@@ -56,6 +62,11 @@ class Condition:
     fact: str
     words: tuple[Any, ...] = ()
     bounds: tuple[Bounds, ...] = ()
+
+    def __str__(self) -> str:
+        """As in a table: ``size: < 6 mm or < 100 mm3``."""
+        words = ["yes" if word is True else "no" if word is False else str(word) for word in self.words]
+        return f"{self.fact}: {' or '.join(words or map(str, self.bounds))}"
 
     def holds(self, value: Any) -> bool | None:
         """True, False, or None where the value is not known."""
