@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import people_fakes as fakes
 from ctscribe import impression
+from ctscribe.explain import render_html
 from ctscribe.impression import critical
 from ctscribe.impression.context import Context, Details
 from ctscribe.ontology import LANGUAGES
@@ -99,3 +101,18 @@ def test_critical_results_stand_on_top_of_the_impression(language: str) -> None:
     assert len(written.critical) == 2
     assert written.lines[0].findings == ()
     assert "acr_actionable" in [c.id for c in written.citations]
+
+
+def test_critical_results_stand_on_top_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes.install(monkeypatch)
+    result = fakes.reporter(fakes.FakeModel(text="There is a large left pneumothorax.")).report("scan")
+    (critical_sentence,) = result.report.text("en").critical
+    assert critical_sentence.evidence
+    text = result.report.to_text("en")
+    assert text.index("!! Critical result, to be told within hours") < text.index("TECHNIQUE")
+    assert "Critical result" not in result.report.section("impression")
+    page = render_html(result)
+    assert page.index('role="alert"') < page.index("<h1>")
+    quiet = fakes.reporter().report("scan")
+    assert quiet.report.text("en").critical == ()
+    assert 'role="alert"' not in render_html(quiet)

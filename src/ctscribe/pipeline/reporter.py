@@ -8,7 +8,7 @@ load_study ─ segment ─ check_chest ─ place ─ describe ─ read back ─ 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ctscribe.data import Study
     from ctscribe.data.anatomy import Segmentation
     from ctscribe.impression import Context
+    from ctscribe.impression.result import Line, Statement
     from ctscribe.model import Description, Detection
     from ctscribe.pipeline.evidence import Placed
     from ctscribe.pipeline.reading_back import ReadSentence
@@ -247,8 +248,17 @@ def _text(
         technique=framing.technique(study.ingest, language),
         comparison=framing.comparison(language),
         findings=tuple(_sentence(s.text, s.findings, findings) for s in sentences),
-        impression=tuple(_sentence(line.text, [said[i] for i in line.findings], findings) for line in written.lines),
+        impression=_sentences(
+            (line for line in written.lines if line.statements[0].role != "critical"), said, findings
+        ),
+        critical=_sentences(written.critical, said, findings),
     )
+
+
+def _sentences(
+    said_of: Iterable[Line | Statement], said: Sequence[Finding], findings: tuple[Finding, ...]
+) -> tuple[Sentence, ...]:
+    return tuple(_sentence(one.text, [said[i] for i in one.findings], findings) for one in said_of)
 
 
 def _sentence(text: str, said: Sequence[Finding], findings: tuple[Finding, ...]) -> Sentence:

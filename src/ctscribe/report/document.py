@@ -23,6 +23,7 @@ _HEADINGS: dict[str, dict[str, str]] = {
         "findings": "FINDINGS",
         "impression": "IMPRESSION",
         "quality": "IMAGE QUALITY AND LIMITATIONS",
+        "critical": "CRITICAL RESULT",
     },
     "zh": {
         "technique": "检查技术",
@@ -30,6 +31,7 @@ _HEADINGS: dict[str, dict[str, str]] = {
         "findings": "影像所见",
         "impression": "诊断意见",
         "quality": "图像质量与局限",
+        "critical": "危急值",
     },
 }
 
@@ -58,12 +60,14 @@ class ReportText:
         comparison: which earlier study it was compared with.
         findings: what is seen, organ by organ.
         impression: what matters, the most important first.
+        critical: what somebody must be told at once; printed on top of everything.
     """
 
     technique: tuple[Sentence, ...] = ()
     comparison: tuple[Sentence, ...] = ()
     findings: tuple[Sentence, ...] = ()
     impression: tuple[Sentence, ...] = ()
+    critical: tuple[Sentence, ...] = ()
 
     def section(self, name: SectionName) -> tuple[Sentence, ...]:
         """The sentences of one section."""
@@ -128,8 +132,8 @@ class Report:
 
     def __post_init__(self) -> None:
         for language, text in self.texts.items():
-            for name in SECTION_NAMES:
-                for sentence in text.section(name):
+            for name in (*SECTION_NAMES, "critical"):
+                for sentence in getattr(text, name):
                     if any(not 0 <= index < len(self.findings) for index in sentence.findings):
                         raise UsageError(
                             f"a {language} sentence of the {name} refers to a finding the report does not have",
@@ -168,6 +172,8 @@ class Report:
         text, headings = self.text(chosen), _HEADINGS[chosen]
         mark = self.watermark.get(chosen, "")
         blocks = [mark] if mark else []
+        if text.critical:
+            blocks.append("\n".join([headings["critical"], *(f"!! {sentence.text}" for sentence in text.critical)]))
         for name in SECTION_NAMES:
             if sentences := text.section(name):
                 body = join_sentences(sentences, chosen) if name != "impression" else _numbered(sentences)
