@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from tests import scene_kit as kit
@@ -59,6 +59,13 @@ def study(batch: int = 2, seed: int = 0, fine: kit.Size = kit.FINE) -> tuple[Vis
     return visual, scene
 
 
+def first(visual: VisualTokens, scene: SceneTokens) -> tuple[VisualTokens, SceneTokens]:
+    """The first study of a batch alone."""
+    scales = [ScaleTokens(s.tokens[:1], s.grid, s.centres[:1], s.valid[:1]) for s in visual.scales]
+    lone = {f.name: getattr(scene, f.name)[:1] for f in fields(scene) if isinstance(getattr(scene, f.name), Tensor)}
+    return VisualTokens(scales[0], scales[1], scales[2]), replace(scene, **lone)
+
+
 def padded(visual: VisualTokens, fine: kit.Size) -> VisualTokens:
     """The same study on a larger grid: the new places hold noise and are not valid."""
     scales = []
@@ -111,6 +118,7 @@ __all__ = [
     "LanguageConfig",
     "cached_and_plain",
     "fill",
+    "first",
     "padded",
     "seeded",
     "set_gates",

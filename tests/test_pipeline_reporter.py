@@ -10,8 +10,7 @@ import people_fakes as fakes
 from ctscribe.errors import UsageError
 from ctscribe.ontology import LANGUAGES
 from ctscribe.pipeline import STEPS
-from ctscribe.pipeline.reading_back import split_sentences
-from ctscribe.report import SECTION_NAMES, Finding, Report
+from ctscribe.report import SECTION_NAMES, Finding, Report, split_sentences
 from ctscribe.report.schema import report_schema
 
 

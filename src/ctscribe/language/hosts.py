@@ -136,9 +136,12 @@ def prepare(host: Any, config: LanguageConfig) -> Any:
     if config.dtype != "float32":
         host.to(getattr(torch, config.dtype))
     if config.checkpointing:
-        host.gradient_checkpointing_enable({"use_reentrant": False})
+        # Its name changed between versions of transformers.
+        enable = getattr(host, "activation_checkpointing_enable", None) or host.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if config.pretrained:
-        host.generation_config = GenerationConfig()
+        start = getattr(host.config, "decoder_start_token_id", None)
+        host.generation_config = GenerationConfig(decoder_start_token_id=start)
     return host
 
 

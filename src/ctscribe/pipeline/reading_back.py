@@ -7,22 +7,19 @@ text ── sentences ── parse each ── match each finding to the detecti
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctscribe import ontology
 from ctscribe.ontology import Language
-from ctscribe.report import Evidence, Finding
+from ctscribe.report import Evidence, Finding, split_sentences
 
 if TYPE_CHECKING:
     from ctscribe.model import Detection
 
 DISAGREEMENTS = ("text_without_detection", "detection_without_text")
 """Codes of `disagreements`."""
-
-_BREAKS = {"en": re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])|\n+"), "zh": re.compile(r"(?<=[。！？])\s*|\n+")}
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,6 @@ class ReadSentence:
 
     text: str
     findings: tuple[Finding, ...]
-
-
-def split_sentences(text: str, language: Language) -> list[str]:
-    """Sentences of a report; nothing but white space between them is lost."""
-    return [part.strip() for part in _BREAKS[language].split(text) if part and part.strip()]
 
 
 def read_back(

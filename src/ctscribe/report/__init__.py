@@ -17,6 +17,7 @@ from ctscribe.report.document import (
     SectionName,
     Sentence,
     join_sentences,
+    split_sentences,
 )
 from ctscribe.report.render import render_findings, render_text
 from ctscribe.report.sampler import sample_findings
@@ -39,4 +40,5 @@ __all__ = [
     "render_text",
     "report_order",
     "sample_findings",
+    "split_sentences",
 ]

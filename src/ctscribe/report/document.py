@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,6 +35,8 @@ _HEADINGS: dict[str, dict[str, str]] = {
         "critical": "危急值",
     },
 }
+
+_BREAKS = {"en": re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])|\n+"), "zh": re.compile(r"(?<=[。！？])\s*|\n+")}
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,11 @@ class Report:
 def join_sentences(sentences: tuple[Sentence, ...] | list[Sentence], language: Language | str) -> str:
     """Sentences as one paragraph: spaces between English sentences, nothing between Chinese ones."""
     return ("" if language == "zh" else " ").join(sentence.text for sentence in sentences)
+
+
+def split_sentences(text: str, language: Language | str) -> list[str]:
+    """Sentences of a text as it was written; nothing but white space between them is lost."""
+    return [part.strip() for part in _BREAKS[language].split(text) if part and part.strip()]
 
 
 def _numbered(sentences: tuple[Sentence, ...]) -> str:
