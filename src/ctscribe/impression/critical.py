@@ -6,7 +6,6 @@ what denies or doubts them, or given as `Details.signs`. The table is ``critical
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,11 +14,12 @@ from typing import Any, Literal
 
 import yaml
 
+from ctscribe.impression import cues
 from ctscribe.impression.context import Context
 from ctscribe.impression.result import Citation, Statement
 from ctscribe.ontology import Language
 from ctscribe.report import Finding
-from ctscribe.report.parse import detect_language, normalise
+from ctscribe.report.parse import detect_language
 
 
 @dataclass(frozen=True)
@@ -101,25 +101,8 @@ def _said(words: Mapping[str, Sequence[str]], text: str) -> tuple[str, bool]:
     if not text.strip():
         return "", False
     language = detect_language(text)
-    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in words[language]]
-    doubtful = ""
-    for clause in _cue("clauses", language).split(normalise(text)):
-        for match in (m for pattern in patterns for m in pattern.finditer(clause)):
-            before, after = clause[: match.start()], clause[match.end() :]
-            around = before + " " + after
-            in_doubt = bool(_cue("doubted", language).search(around))
-            plain = _cue("doubted", language).sub(" ", before), _cue("doubted", language).sub(" ", after)
-            if _cue("denied_before", language).search(plain[0]) or _cue("denied_after", language).search(plain[1]):
-                continue
-            if not in_doubt:
-                return match[0], True
-            doubtful = doubtful or match[0]
-    return doubtful, False
-
-
-@cache
-def _cue(name: str, language: Language) -> re.Pattern[str]:
-    return re.compile(_table()[name][language], re.IGNORECASE)
+    passages = [(match[0], certain) for match, certain in cues.said(words[language], text, language)]
+    return next((p for p in passages if p[1]), passages[0] if passages else ("", False))
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 
 from ctscribe.errors import UnreadableInput
 from ctscribe.impression.context import Context, from_plain
+from ctscribe.impression.details import with_details
 from ctscribe.ontology import Language
 from ctscribe.report import Finding, Report
 from ctscribe.report.codec import from_plain as finding_from_plain
@@ -68,7 +69,8 @@ def from_text(text: str, name: str = "the text") -> Given:
     if not text.strip():
         raise UnreadableInput(f"{name} is empty", code="bad_findings", expected="the findings section of a report")
     language = detect_language(text)
-    return Given(tuple(parse(text, language)), text, Context(), language)
+    findings = tuple(parse(text, language))
+    return Given(findings, text, with_details(Context(), findings, text), language)
 
 
 def from_json(text: str, name: str = "the JSON") -> Given:
@@ -85,9 +87,8 @@ def from_json(text: str, name: str = "the JSON") -> Given:
     if isinstance(data, Mapping) and "schema_version" in data:
         report = Report.from_json(text)
         language: Language = report.languages[0] if report.languages else "en"
-        return Given(
-            report.findings, report.section("findings", language) if report.languages else "", language=language
-        )
+        written = report.section("findings", language) if report.languages else ""
+        return Given(report.findings, written, with_details(Context(), report.findings, written), language)
     if isinstance(data, list):
         data = {"findings": data}
     if not isinstance(data, Mapping) or set(data) - {"findings", "context", "text", "language"} or not data:
@@ -113,4 +114,4 @@ def _from_table(data: Mapping[str, Any], name: str) -> Given:
     else:
         got = type(data["findings"]).__name__
         raise UnreadableInput(f"{name}: findings", code="bad_findings", expected="a list", got=got)
-    return Given(findings, written, from_plain(context), language)
+    return Given(findings, written, with_details(from_plain(context), findings, written), language)

@@ -23,6 +23,7 @@ import yaml
 from ctscribe import ontology
 from ctscribe.impression import compare, critical
 from ctscribe.impression.context import Context
+from ctscribe.impression.details import with_details
 from ctscribe.impression.guidelines import RuleSet, load, recommend
 from ctscribe.impression.guidelines.words import sentence
 from ctscribe.impression.result import Citation, Impression, Recommendation, Statement
@@ -49,9 +50,9 @@ def write(
         seed: None for the canonical phrasing of the findings, a number for another one.
         context: what is known beside the findings; None when nothing is.
         rule_sets: guidelines to follow; None takes the ones that ship.
-        text: the findings section as written, searched for critical words; "" when there is none.
+        text: the findings section as written, searched for critical words and details; "" when there is none.
     """
-    known = context or Context()
+    known = with_details(context or Context(), findings, text)
     recommendations = recommend(findings, known, load() if rule_sets is None else rule_sets)
     results = critical.find(findings, known, text)
     statements = [critical.statement(result, language) for result in results]

@@ -17,8 +17,7 @@ from ctscribe.impression.guidelines.tables import Fact
 from ctscribe.impression.measure import Size, half_up, mean_mm
 from ctscribe.report import Finding
 
-PATIENT = ("age", "screening", "cancer", "immunosuppressed", "infection", "prior_pending", "incomplete")
-"""Facts taken from the context as they are."""
+_NOT_FACTS = ("prior", "details", "extra", "risk")
 
 
 def facts_of(
@@ -59,8 +58,8 @@ def facts_of(
 
 def patient_facts(findings: Sequence[Finding], context: Context) -> dict[str, Any]:
     """What is known about the patient and the examination."""
-    facts = {name: getattr(context, name) for name in PATIENT}
-    return {**facts, "risk": risk(findings, context), "model_probability": context.model_probability}
+    facts = {f.name: getattr(context, f.name) for f in fields(context) if f.name not in _NOT_FACTS}
+    return {**facts, "risk": risk(findings, context)}
 
 
 def exam_facts(findings: Sequence[Finding], context: Context, known: Mapping[str, Fact]) -> dict[str, Any]:
