@@ -65,3 +65,44 @@ def prepare(
         print(f"{filled.written} written, {filled.there} there before, {filled.refused.total()} refused: {out}")
         for code, count in filled.refused.most_common():
             note.print(f"  refused {count} x {code}", markup=False)
+
+
+def deidentify(
+    root: Path = typer.Argument(..., metavar="PATH", help="DICOM folder or zip, NIfTI file, or a manifest."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder of the copy; the input is not changed."),
+    key: Path = typer.Option(..., "--key", metavar="FILE", help="The secret; made if it is not there. Keep it apart."),
+    drop_dates: bool = typer.Option(False, "--drop-dates", help="Empty dates instead of shifting them."),
+    drop_characteristics: bool = typer.Option(False, "--drop-characteristics", help="Remove sex and age too."),
+    as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
+) -> None:
+    """Copy scans and reports without what identifies the patient.
+
+    DICOM attributes survive by allow-list, UIDs are keyed, dates move by a shift of each patient's own. Pictures with
+    text burned in are left out. Reports of a manifest are scrubbed in English and Chinese; measurements stay.
+
+    Examples:
+
+    * `ctscribe deidentify study/ --out clean --key ../secret.key`
+    * `ctscribe deidentify manifest.csv --out clean --key ../secret.key`
+    """
+    from ctscribe.cli import screen
+    from ctscribe.data.deidentify.copy import deidentify as copy
+    from ctscribe.data.deidentify.headers import Options
+    from ctscribe.data.pseudonym import Pseudonyms
+    from ctscribe.errors import UsageError
+
+    screen.output_folder(out)
+    if out.resolve() in (key.resolve(), *key.resolve().parents):
+        raise UsageError(
+            f"--key {key}", expected="a place outside --out", got="inside it", hint="the key undoes the pseudonyms"
+        )
+    options = Options(characteristics=not drop_characteristics, shift_dates=not drop_dates)
+    with screen.counting("de-identifying", quiet=as_json) as show:
+        account = copy(root, out, Pseudonyms.from_file(key), options, show)
+    if as_json:
+        screen.print_json({**account.to_json(), "out": str(out)})
+        return
+    print(f"{account.files} files, {account.refused.total()} left out, {account.removed.total()} passages: {out}")
+    note = screen.console(stderr=True)
+    for what, count in [*account.refused.most_common(), *account.warnings.most_common()]:
+        note.print(f"  {count} x {what}", markup=False)

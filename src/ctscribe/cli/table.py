@@ -17,7 +17,7 @@ from ctscribe.cli.impression import impression
 from ctscribe.cli.info import info
 from ctscribe.cli.label import label
 from ctscribe.cli.phantom import phantom
-from ctscribe.cli.prepare import prepare
+from ctscribe.cli.prepare import deidentify, prepare
 from ctscribe.cli.reader_study import app as reader_study
 from ctscribe.cli.report import report
 from ctscribe.cli.train import train
@@ -50,6 +50,7 @@ app.command("demo")(demo)
 app.command("inspect")(inspect)
 app.command("segment")(segment)
 app.command("phantom")(phantom)
+app.command("deidentify")(deidentify)
 app.command("prepare")(prepare)
 app.command("train")(train)
 app.command("evaluate")(evaluate)

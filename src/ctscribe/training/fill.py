@@ -31,6 +31,7 @@ import numpy as np
 
 from ctscribe.data.anatomy import Segmentation, from_label_map, segment
 from ctscribe.data.batch import Sample
+from ctscribe.data.deidentify.headers import identifiers_in
 from ctscribe.data.deidentify.text import scrub, without_placeholders
 from ctscribe.data.fingerprint import fingerprint
 from ctscribe.data.manifest import Split, draw_split
@@ -74,6 +75,7 @@ class Job:
     study: SourceStudy
     prepare: Preparation
     regions_scheme: str | None
+    scrub: bool
     extra: dict[str, Any]
 
 
@@ -139,11 +141,7 @@ class Jobs:
     def job(self, study: SourceStudy) -> Job:
         found = 0
         if self.scrub_texts:
-            identifiers = (study.study, study.patient)
-            findings, impression = (scrub(text, identifiers) for text in (study.findings, study.impression))
-            sentences = tuple((region, scrub(text, identifiers).text) for region, text in study.sentences)
-            study = replace(study, findings=findings.text, impression=impression.text, sentences=sentences)
-            found = findings.removed + impression.removed
+            study, found = scrubbed(study, (study.study, study.patient))
         if study.regions is not None and self.regions_scheme is None:
             raise UsageError(
                 f"{study.where} names a label map of regions",
@@ -162,13 +160,21 @@ class Jobs:
             extra["synthetic_text"] = True
         if study.sentences:
             extra["sentences"] = [list(pair) for pair in study.sentences]
-        return Job(self.id(study.study), study, self.prepare, self.regions_scheme, extra)
+        return Job(self.id(study.study), study, self.prepare, self.regions_scheme, self.scrub_texts, extra)
 
     def id(self, study: str) -> str:
         return f"{self.source.name}-{self._name('study', study)}"
 
     def _name(self, what: str, identifier: str) -> str:
         return self.names.name(what, f"{self.source.name}/{identifier}")
+
+
+def scrubbed(study: SourceStudy, identifiers: tuple[str, ...]) -> tuple[SourceStudy, int]:
+    """The study with scrubbed texts, and how many passages were taken out."""
+    findings, impression = (scrub(text, identifiers) for text in (study.findings, study.impression))
+    sentences = tuple((region, scrub(text, identifiers).text) for region, text in study.sentences)
+    cleaned = replace(study, findings=findings.text, impression=impression.text, sentences=sentences)
+    return cleaned, findings.removed + impression.removed
 
 
 # ------------------------------------------------------------------------------------------- scans
@@ -255,6 +261,10 @@ def prepare_job(job: Job) -> Outcome:
         sample, grid = job.prepare.sample(study, segmentation, job.id)
     except InputRefused as error:
         return Refusal(job.id, job.study.where, error.code, _reason(job, error))
+    if job.scrub and job.study.image is not None and (job.study.findings or job.study.impression):
+        # The headers know names that the manifest does not.
+        cleaned, found = scrubbed(job.study, identifiers_in(job.study.image))
+        job = replace(job, study=cleaned, extra={**job.extra, "scrubbed": job.extra["scrubbed"] + found})
     lesions = [_with_place(lesion, segmentation, study.volume) for lesion in _lesions(job, study)]
     truth = truth_of(job.study, lesions)
     boxes, kinds = boxes_on_grid(lesions, grid)
