@@ -18,7 +18,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -141,18 +141,7 @@ class StudyStoreWriter:
                 raise UsageError(f"study {sample.id}: {name}", expected=str(expected), got=str(values[name].shape))
         for name, value in values.items():
             self._arrays[name].write(slot, value)
-        row = {
-            "id": sample.id,
-            "spacing": list(sample.spacing),
-            "present": "".join("1" if there else "0" for there in sample.present),
-            "outlined": sample.dense is not None,
-            "exhaustive": sample.exhaustive,
-            "findings": None if sample.findings is None else to_plain(sample.findings, _Findings),
-            "text": sample.text,
-            "language": sample.language,
-            **({} if sample.boxes is None else {"boxes": sample.boxes.tolist(), "box_kinds": list(sample.box_kinds)}),
-            **({"extra": extra} if extra else {}),
-        }
+        row = row_of_sample(sample, extra)
         self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._lines.flush()
         os.fsync(self._lines.fileno())
@@ -232,21 +221,8 @@ class StudyStore:
             shape = (len(self.layout.kinds), *self.layout.token_grid)
             bits = np.unpackbits(self._array(shard, "dense")[slot], count=int(np.prod(shape)))
             dense = bits.reshape(shape).view(bool)
-        z, y, x = row["spacing"]
-        return Sample(
-            id=row["id"],
-            hu=np.array(self._array(shard, "hu")[slot]),
-            spacing=(z, y, x),
-            occupancy=np.array(self._array(shard, "occupancy")[slot]),
-            present=np.array([flag == "1" for flag in row["present"]]),
-            findings=self.findings(index),
-            exhaustive=row["exhaustive"],
-            dense=dense,
-            text=row["text"],
-            language=row["language"],
-            boxes=np.array(row["boxes"], np.float32).reshape(-1, 6) if "boxes" in row else None,
-            box_kinds=tuple(row.get("box_kinds", ())),
-        )
+        arrays = {name: np.array(self._array(shard, name)[slot]) for name in ("hu", "occupancy")}
+        return sample_of_row(row, arrays if dense is None else {**arrays, "dense": dense})
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -258,8 +234,7 @@ class StudyStore:
 
     def findings(self, index: int) -> tuple[Finding, ...] | None:
         """Structured truth of one study, without touching its voxels."""
-        plain = self._places[index][2]["findings"]
-        return None if plain is None else from_plain(_Findings, plain, "findings")
+        return findings_of_row(self._places[index][2])
 
     def extra(self, index: int) -> dict[str, Any]:
         """What the writer kept beside the study."""
@@ -274,6 +249,47 @@ class StudyStore:
         if key not in self._maps:
             self._maps[key] = np.load(self.root / shard / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return self._maps[key]
+
+
+def row_of_sample(sample: Sample, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything about a study but its arrays, as JSON types."""
+    return {
+        "id": sample.id,
+        "spacing": list(sample.spacing),
+        "present": "".join("1" if there else "0" for there in sample.present),
+        "outlined": sample.dense is not None,
+        "exhaustive": sample.exhaustive,
+        "findings": None if sample.findings is None else to_plain(sample.findings, _Findings),
+        "text": sample.text,
+        "language": sample.language,
+        **({} if sample.boxes is None else {"boxes": sample.boxes.tolist(), "box_kinds": list(sample.box_kinds)}),
+        **({"extra": dict(extra)} if extra else {}),
+    }
+
+
+def sample_of_row(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sample:
+    """The study again, from its row and its arrays ``hu``, ``occupancy`` and, where outlined, ``dense``."""
+    z, y, x = row["spacing"]
+    return Sample(
+        id=row["id"],
+        hu=arrays["hu"],
+        spacing=(z, y, x),
+        occupancy=arrays["occupancy"],
+        present=np.array([flag == "1" for flag in row["present"]]),
+        findings=findings_of_row(row),
+        exhaustive=row["exhaustive"],
+        dense=arrays.get("dense"),
+        text=row["text"],
+        language=row["language"],
+        boxes=np.array(row["boxes"], np.float32).reshape(-1, 6) if "boxes" in row else None,
+        box_kinds=tuple(row.get("box_kinds", ())),
+    )
+
+
+def findings_of_row(row: Mapping[str, Any]) -> tuple[Finding, ...] | None:
+    """Structured truth of a row, None where it has none."""
+    plain = row["findings"]
+    return None if plain is None else from_plain(_Findings, plain, "findings")
 
 
 def written_ids(root: Path | str) -> frozenset[str]:
