@@ -100,7 +100,8 @@ def gguf(folder: str, file: Path) -> str:
     out.add_vocab_size(shape.vocab_size)
     description = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     listed = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    tokens = [text for text, _ in listed] + [f"<unused{i}>" for i in range(shape.vocab_size - len(listed))]
+    tokens = [text for text, _ in listed] + ["<|endoftext|>"]
+    tokens += [f"<unused{i}>" for i in range(shape.vocab_size - len(tokens))]
     out.add_tokenizer_model("gpt2")
     out.add_token_list(tokens)
     out.add_token_types([3 if text in ("<s>", "</s>", "<role>") else 1 for text in tokens])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import torch
@@ -61,8 +62,19 @@ def study(batch: int = 2, seed: int = 0, fine: kit.Size = kit.FINE) -> tuple[Vis
 
 def first(visual: VisualTokens, scene: SceneTokens) -> tuple[VisualTokens, SceneTokens]:
     """The first study of a batch alone."""
-    scales = [ScaleTokens(s.tokens[:1], s.grid, s.centres[:1], s.valid[:1]) for s in visual.scales]
-    lone = {f.name: getattr(scene, f.name)[:1] for f in fields(scene) if isinstance(getattr(scene, f.name), Tensor)}
+    return _each(visual, scene, lambda tensor: tensor[:1])
+
+
+def twice(visual: VisualTokens, scene: SceneTokens) -> tuple[VisualTokens, SceneTokens]:
+    """A batch and the same batch again."""
+    return _each(visual, scene, lambda tensor: torch.cat((tensor, tensor)))
+
+
+def _each(
+    visual: VisualTokens, scene: SceneTokens, change: Callable[[Tensor], Tensor]
+) -> tuple[VisualTokens, SceneTokens]:
+    scales = [ScaleTokens(change(s.tokens), s.grid, change(s.centres), change(s.valid)) for s in visual.scales]
+    lone = {f.name: change(getattr(scene, f.name)) for f in fields(scene) if isinstance(getattr(scene, f.name), Tensor)}
     return VisualTokens(scales[0], scales[1], scales[2]), replace(scene, **lone)
 
 
@@ -124,5 +136,6 @@ __all__ = [
     "set_gates",
     "study",
     "tokens",
+    "twice",
     "writer",
 ]

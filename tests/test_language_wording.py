@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,14 +81,15 @@ def test_contradictions_and_wrong_numbers_are_not_text() -> None:
     def begins(words: str) -> bool:
         return walk(text, text.start, words.encode()) is not None
 
-    assert begins("No mass. There is a 12 mm nodule in the right upper lobe. No pleural effusion.")
-    assert not begins("No mass. There is a 42 mm mass")  # denied before
+    denied = "No mass in either lung. "
+    assert begins(f"{denied}There is a 12 mm nodule in the right upper lobe. No pleural effusion.")
+    assert not begins(f"{denied}There is a 42 mm mass")
     assert begins("No pleural effusion. There is a 42 mm mass")
     assert not begins("There is a 42 mm nodule")  # beyond 30 mm it is a mass
     assert not begins("There is a 8 mm nodule")
     assert begins("There is an 8 mm nodule")
     assert not begins("The patient")
-    assert not begins("No mass.  ")
+    assert not begins(f"{denied} ")
 
 
 # --------------------------------------------------------------------------------------------- tokenizers
@@ -109,9 +111,9 @@ def pieces() -> ReportTokenizer:
         show_progress=False,
     )
     made.train_from_iterator(small.TEXTS[:1] * 5, trainer)
-    table = __import__("json").loads(made.to_str())
+    table = json.loads(made.to_str())
     table["added_tokens"] = [entry for entry in table["added_tokens"] if entry["content"] in markers]
-    again = Tokenizer.from_str(__import__("json").dumps(table))
+    again = Tokenizer.from_str(json.dumps(table))
     return ReportTokenizer(again, Requests(0, 1, 2, {"en": (1, 5), "zh": (1, 6, 7)}))
 
 

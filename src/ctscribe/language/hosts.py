@@ -210,7 +210,8 @@ def fingerprint(host: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in host.state_dict().items():
         values = tensor.detach().flatten()
-        picked = values[torch.linspace(0, len(values) - 1, SAMPLES, device=values.device).long()].float().cpu()
+        places = torch.linspace(0, len(values) - 1, SAMPLES, dtype=torch.float64, device=values.device).long()
+        picked = values[places].float().cpu()
         digest.update(f"{name} {tuple(tensor.shape)}".encode() + picked.numpy().tobytes())
     return digest.hexdigest()[:16]
 

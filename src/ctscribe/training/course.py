@@ -58,6 +58,7 @@ class PhantomData:
         processes: processes that draw them.
         longest_report: tokens after which a text to learn from is cut.
         variety: share of reports in free wording, see `wording.taught_text`.
+        languages: languages of the reports to learn from, and of the finished model.
         crowding: how many times as common every finding is in the phantoms to learn from; validation stays as it is.
     """
 
@@ -68,6 +69,7 @@ class PhantomData:
     processes: int = 2
     longest_report: int = 400
     variety: float = 0.0
+    languages: tuple[ontology.Language, ...] = ontology.LANGUAGES
     crowding: float = 1.0
 
 
@@ -153,7 +155,7 @@ class Sources:
         data, seed = self.config.data, (self.config.train.seed, stage.name)
         longest = data.longest_report
         if stage.data == "text":
-            wording = WordingSamples(self.config.train.seed + 1, variety=data.variety)
+            wording = WordingSamples(self.config.train.seed + 1, variety=data.variety, languages=data.languages)
             collate = collate_wording(self.tokenizer, longest)
             return ordered_batches(wording, collate, batch_size=stage.batch_size, seed=seed)
         if stage.data != "studies":
@@ -164,7 +166,7 @@ class Sources:
             Collate(self.tokenizer if writes else None, longest),
             batch_size=stage.batch_size,
             seed=seed,
-            transforms=(Augment(), Spoken(data.variety)) if writes else (Augment(),),
+            transforms=(Augment(), Spoken(data.variety, data.languages)) if writes else (Augment(),),
         )
 
 
@@ -222,7 +224,7 @@ def finish(model: CTReportModel, config: CourseConfig, validation: StudyStore, f
     }
     info = ModelInfo(
         name=config.name,
-        languages=ontology.LANGUAGES,
+        languages=config.data.languages,
         synthetic=True,
         watermark=WATERMARK,
         results=results,
@@ -236,6 +238,7 @@ def model_card(config: CourseConfig, results: Mapping[str, Any]) -> str:
     stages = "\n".join(
         f"- `{s.name}`: {s.steps} steps of {s.batch_size}, losses {', '.join(s.losses)}" for s in config.train.stages
     )
+    spoken = " and ".join({"en": "English", "zh": "Chinese"}[code] for code in config.data.languages)
     return f"""# {config.name}
 
 A chest-CT report model trained **on synthetic phantoms only**. It has never seen a scan of a patient. It exists so
@@ -245,7 +248,7 @@ it writes carries the watermark:
 > {WATERMARK["en"]}
 
 - input: {config.model.grid.shape} voxels (z, y, x) at {config.model.grid.spacing} mm, Hounsfield units
-- output: findings in English and Chinese, structured findings, evidence boxes
+- output: findings in {spoken}, structured findings, evidence boxes
 - training: {config.data.studies} phantoms (seeds from {config.data.first_seed}), classical masks, no real data
 {stages}
 - thresholds: best expected F1 per finding, never below a chance of {LEAST_CHANCE:.0%}, chosen on

@@ -80,12 +80,13 @@ def taught_text(
 
 @dataclass(frozen=True)
 class Spoken:
-    """A transform: gives a study with structured findings a report in a random language, see `taught_text`."""
+    """A transform: gives a study with structured findings a report in one of the languages, see `taught_text`."""
 
     variety: float = 0.0
+    languages: tuple[ontology.Language, ...] = ontology.LANGUAGES
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        language = ontology.LANGUAGES[int(rng.integers(len(ontology.LANGUAGES)))]
+        language = self.languages[int(rng.integers(len(self.languages)))]
         text = taught_text(sample.findings or (), language, rng, self.variety)
         return replace(sample, text=text, language=language)
 
@@ -93,15 +94,21 @@ class Spoken:
 class WordingSamples:
     """An endless-looking dataset of (findings, text, language); item i is a pure function of (seed, i)."""
 
-    def __init__(self, seed: int, length: int = 1_000_000, variety: float = 0.0) -> None:
-        self.seed, self.length, self.variety = seed, length, variety
+    def __init__(
+        self,
+        seed: int,
+        length: int = 1_000_000,
+        variety: float = 0.0,
+        languages: tuple[ontology.Language, ...] = ontology.LANGUAGES,
+    ) -> None:
+        self.seed, self.length, self.variety, self.languages = seed, length, variety, languages
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> WordingSample:
         rng = np.random.default_rng([self.seed, index])
-        language = ontology.LANGUAGES[index % len(ontology.LANGUAGES)]
+        language = self.languages[index % len(self.languages)]
         busy = float(rng.choice([0.0, 2.0, 4.0, 7.0], p=[0.1, 0.25, 0.4, 0.25]))
         findings = canonical(sample_findings(rng, mean_present=busy, uncertain=0.05, fine_regions=0.0))
         return findings, taught_text(findings, language, rng, self.variety), language
