@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ctscribe import impression
 from ctscribe.errors import UnreadableInput, UsageError
 from ctscribe.impression.context import Context, Details, from_plain, read
 from ctscribe.report import Finding
@@ -41,6 +42,19 @@ def test_a_file_holds_details_and_an_earlier_scan(tmp_path: Path, name: str) -> 
 def test_what_does_not_fit_is_refused(words: str) -> None:
     with pytest.raises(UsageError):
         read(words)
+
+
+def test_details_of_a_finding_that_does_not_exist_are_refused() -> None:
+    context = Context(details=(Details(1, solid_part_mm=4),))
+    with pytest.raises(UsageError, match="details of finding 1"):
+        impression.write([Finding("lung_nodule")], "en", context=context)
+    with pytest.raises(UsageError, match="details of finding 0"):
+        Context(details=(Details(0), Details(0)))
+
+
+def test_an_unknown_sign_is_refused() -> None:
+    with pytest.raises(UsageError):
+        from_plain({"details": [{"finding": 0, "signs": ["mediastinal-shift"]}]})
 
 
 def test_a_wrong_earlier_finding_is_refused() -> None:

@@ -13,7 +13,7 @@ Context ── who and why        age, sex, smoker, cancer, immunosuppressed, sc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from ctscribe import config
 from ctscribe.errors import UsageError
 from ctscribe.report import Finding
 
+Sign = Literal["mediastinal_shift", "diaphragm_flattened", "dissection", "rupture", "right_heart_strain"]
 Change = Literal["new", "growing", "slowly_growing", "stable", "smaller", "resolved"]
 
 
@@ -81,7 +82,7 @@ class Details:
     extent_percent: float | None = None
     fibrosis_signs: bool | None = None
     subpleural: bool | None = None
-    signs: tuple[str, ...] = ()
+    signs: tuple[Sign, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,22 @@ class Context:
             raise UsageError("age in the context", expected="0 to 130 years", got=str(self.age))
         if self.model_probability is not None and not 0 <= self.model_probability <= 1:
             raise UsageError("model_probability in the context", expected="0 to 1", got=str(self.model_probability))
+        told = [d.finding for d in self.details]
+        if twice := [index for index in told if told.count(index) > 1]:
+            raise UsageError(f"details of finding {twice[0]}", expected="one entry for each finding", got="two")
+
+    def check(self, findings: Sequence[Finding]) -> None:
+        """Refuse details of findings that do not exist: they would be lost.
+
+        Raises:
+            UsageError: an index beyond the findings.
+        """
+        earlier = self.prior or Prior()
+        lists = {"finding": (self.details, findings), "earlier finding": (earlier.details, earlier.findings)}
+        for what, (details, known) in lists.items():
+            if lost := [d.finding for d in details if not 0 <= d.finding < len(known)]:
+                expected = f"an index below {len(known)}, the number of findings"
+                raise UsageError(f"details of {what} {lost[0]}", expected=expected, got=str(lost[0]))
 
     def details_of(self, index: int) -> Details:
         """The facts about one finding; all unknown when nobody gave any."""

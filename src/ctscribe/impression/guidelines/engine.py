@@ -54,7 +54,11 @@ def recommend(
         findings: of the whole study; what is absent is left out.
         context: the patient, the examination and the earlier scan.
         rule_sets: from `tables.load`.
+
+    Raises:
+        UsageError: the context has details of a finding that does not exist.
     """
+    context.check(findings)
     return tuple(r for rule_set in rule_sets for r in _Judge(rule_set, findings, context).all())
 
 
