@@ -236,6 +236,10 @@ class StudyStore:
         """Structured truth of one study, without touching its voxels."""
         return findings_of_row(self._places[index][2])
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """What stands beside the arrays of each study, in order (see `row_of_sample`)."""
+        return (row for _, _, row in self._places)
+
     def extra(self, index: int) -> dict[str, Any]:
         """What the writer kept beside the study."""
         return self._places[index][2].get("extra", {})
