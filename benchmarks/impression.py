@@ -1,6 +1,6 @@
 """Is the follow-up of an impression right?
 
-    python benchmarks/impression.py [--n 1000] [--seed 0]
+    python benchmarks/impression.py [--n 1000] [--seed 0] [--processes 1]
 
 Follow-up: the findings of synthetic phantoms are written as a report (English and Chinese in turn, worded at random),
 read back, and put before the guideline tables with a random patient. A second, separate implementation of them
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import follow_up_reference as reference
@@ -37,28 +38,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Is the follow-up of an impression right?")
     parser.add_argument("--n", type=int, default=1000, help="phantom reports")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    follow_up(options.n, options.seed)
+    follow_up(options.n, options.seed, options.processes)
 
 
-def follow_up(n: int, seed: int) -> None:
+def follow_up(n: int, seed: int, processes: int) -> None:
     """Print how often the engine agrees with the reference, by guideline."""
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    rule_sets = [*load(), shipped()["c_lung_rads_2024"]]
-    for study in range(n):
-        rng = np.random.default_rng([seed, study])
-        findings = report_of(seed + study, rng)
-        known = patient(rng, findings)
-        for kind, agrees in [
-            *complete(findings, known, rule_sets),
-            *incomplete(findings, known, rule_sets, MISSING[study % len(MISSING)]),
-        ]:
-            total[kind] += 1
-            right[kind] += agrees
+    with ProcessPoolExecutor(processes) as pool:
+        for asked in pool.map(one_study, [seed] * n, range(n), chunksize=10):
+            for kind, agrees in asked:
+                total[kind] += 1
+                right[kind] += agrees
     print(f"{n} phantom reports (synthetic), {sum(total.values())} recommendations: {share(right, total)} right")
     for kind in sorted(total):
         print(f"  {kind:36s} {right[kind]:5d} of {total[kind]:5d}")
+
+
+def one_study(seed: int, study: int) -> list[tuple[str, bool]]:
+    """Guideline and whether the engine was right, for everything that one study asks."""
+    rule_sets = [*load(), shipped()["c_lung_rads_2024"]]
+    rng = np.random.default_rng([seed, study])
+    findings = report_of(seed + study, rng)
+    known = patient(rng, findings)
+    missing = MISSING[study % len(MISSING)]
+    return [*complete(findings, known, rule_sets), *incomplete(findings, known, rule_sets, missing)]
 
 
 def share(right: Counter[str], total: Counter[str]) -> str:

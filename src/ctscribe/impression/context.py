@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -192,8 +192,6 @@ def from_plain(data: Mapping[str, Any]) -> Context:
     context = config.from_dict(Context, table)
     if context.prior is None:
         return context
-    from dataclasses import replace
-
     return replace(context, prior=replace(context.prior, findings=earlier))
 
 

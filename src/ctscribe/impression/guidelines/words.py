@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -56,8 +57,6 @@ def _merged(options: tuple[Option, ...], language: Language) -> tuple[Option, ..
     """Options that ask for the same are one; a category that differs then goes unsaid."""
     if len({option.action[language] for option in options}) != 1 or len(options) == 1:
         return options
-    from dataclasses import replace
-
     nothing: Mapping[str, str] = {"en": "", "zh": ""}
     return (replace(options[0], condition=nothing, category="", category_name=nothing),)
 
