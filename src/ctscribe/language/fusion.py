@@ -106,7 +106,8 @@ class FusedLayer(nn.Module):
     def _heard(self, name: str, x: Tensor, remembered: Tensor, valid: Tensor) -> Tensor:
         """What one reader adds; a host in half precision is answered in its own."""
         cross = self.reader(name)
-        if x.dtype != cross.norm.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        casting = not x.is_meta and torch.is_autocast_enabled(x.device.type)  # meta tensors know no autocast
+        if x.dtype != cross.norm.weight.dtype and not casting:
             return cross(x.to(cross.norm.weight.dtype), remembered, valid)[0].to(x.dtype)
         return cross(x, remembered, valid)[0]
 

@@ -153,10 +153,9 @@ class CanonicalText:
     def _alive(self, place: Place) -> Place | None:
         """The place, if any sentence of its range speaks of new kinds only and may have its size."""
         rows = slice(place.low, place.high)
-        new = (self._kinds[rows] & np.uint64(place.said)) == 0
-        if place.digits:
-            new &= self._having(place.digits, place.inside)[rows]
-        return place if new.any() else None
+        new = np.equal(self._kinds[rows] & np.uint64(place.said), 0)
+        fits = np.logical_and(new, self._having(place.digits, place.inside)[rows]) if place.digits else new
+        return place if np.any(fits) else None
 
     def _having(self, digits: str, inside: bool) -> np.ndarray:
         """Sentences that may have the size written so far."""
