@@ -19,7 +19,7 @@ FILES = ["report.html", "report.json", "report.txt"]
 @pytest.fixture(autouse=True)
 def small_chest(monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.install(monkeypatch)
-    monkeypatch.setattr("ctscribe.checkpoint.load", lambda folder=None, device="cpu": fakes.FakeModel())
+    monkeypatch.setattr("ctscribe.checkpoint.load", lambda *_, **__: fakes.FakeModel())
 
 
 def names(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from ctscribe.cli import screen
 
 EXTRAS = {
     "train": ("matplotlib", "tensorboard"),
-    "llm": ("accelerate", "gguf"),
+    "llm": ("accelerate", "gguf", "peft"),
     "dicom": ("highdicom",),
     "zh": ("jieba",),
 }

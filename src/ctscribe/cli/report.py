@@ -56,6 +56,9 @@ def report(
     series: str | None = SERIES,
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
     model: Path | None = MODEL,
+    pretrained: str | None = typer.Option(
+        None, "--pretrained", metavar="DIR", help="Where the pretrained decoder lies that the model folder names."
+    ),
     device: str = typer.Option("cpu", "--device", help="Torch device, such as cpu or cuda:0."),
     seed: int = typer.Option(0, "--seed", help="The same seed gives the same report."),
     context: str = CONTEXT,
@@ -78,7 +81,7 @@ def report(
     if out is not None:
         screen.output_folder(out)
     options: dict[str, Any] = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
-    options["context"] = _context(context)
+    options |= {"context": _context(context), "pretrained": pretrained}
     made, contents = make(path, lang.value, model, options, draw=out is not None)
     written = {} if out is None else screen.write_together(out, contents)
     if as_json:
@@ -106,7 +109,12 @@ def make(
     from ctscribe.pipeline import STEPS, Reporter
 
     with screen.steps(len(STEPS) + draw) as step:
-        reporter = Reporter(model, options.get("device", "cpu"), identifiers=options.get("identifiers", False))
+        reporter = Reporter(
+            model,
+            options.get("device", "cpu"),
+            identifiers=options.get("identifiers", False),
+            pretrained=options.get("pretrained"),
+        )
         made = reporter.report(
             path,
             language=language,

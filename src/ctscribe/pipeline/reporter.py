@@ -61,6 +61,7 @@ class Reporter:
         checkpoint: model folder; None uses the bundled demonstration weights.
         device: a torch device.
         identifiers: True writes SOP Instance UIDs into the evidence; they identify the patient's images.
+        pretrained: where the pretrained decoder lies that the model folder names, see `checkpoint.load`.
 
     ```python
     result = Reporter().report("study/", language="both")
@@ -68,10 +69,18 @@ class Reporter:
     ```
     """
 
-    def __init__(self, checkpoint: str | Path | None = None, device: str = "cpu", *, identifiers: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path | None = None,
+        device: str = "cpu",
+        *,
+        identifiers: bool = False,
+        pretrained: str | Path | None = None,
+    ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = device
         self.identifiers = identifiers
+        self.pretrained = pretrained
         self._model: LoadedModel | None = None
 
     @property
@@ -84,7 +93,7 @@ class Reporter:
         if self._model is None:
             from ctscribe import checkpoint
 
-            self._model = checkpoint.load(self.checkpoint, device=self.device)
+            self._model = checkpoint.load(self.checkpoint, device=self.device, pretrained=self.pretrained)
         return self._model
 
     def report(
