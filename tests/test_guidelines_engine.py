@@ -210,6 +210,11 @@ def test_a_table_without_a_row_says_so() -> None:
     assert "no row" in sentence(made, "en")
 
 
+def test_a_set_may_keep_quiet_about_what_is_not_its_subject() -> None:
+    axillary = Finding("lymphadenopathy", regions=("left_axilla",), size_mm=(20, 18))
+    assert recommend([axillary], Context(), [shipped()["acr_mediastinal_2018"]]) == ()
+
+
 def test_one_open_row_is_no_answer() -> None:
     made = ask("acr_mediastinal_2018", [Finding("enlarged_pulmonary_artery")], Context())
     assert not made.definite
@@ -236,6 +241,11 @@ def test_a_surely_worse_nodule_makes_the_doubts_about_another_irrelevant() -> No
     made = ask("lung_rads_2022", [nodule("part_solid", 6), nodule("solid", 20)], Context(screening=True))
     assert made.definite
     assert made.category == "4B"
+
+
+def test_a_perifissural_nodule_that_grows_is_not_waved_through() -> None:
+    context = Context(**LOW, details=(Details(0, perifissural=True, change="growing"),))
+    assert ask("fleischner_2017", [nodule("solid", 7)], context).options[0].rule == "growing"
 
 
 def test_a_finding_in_doubt_makes_the_advice_conditional() -> None:

@@ -87,7 +87,9 @@ class _Judge:
             return [self._recommendation((), [_Answer(last)], open_limits)] if last is not None else []
         if self.rule_set.judge == "together":
             return [self._together(open_limits)]
-        return [self._recommendation((i,), self._rows(i), open_limits) for i in self.about]
+        answered = [(i, self._rows(i)) for i in self.about]
+        told = [(i, rows) for i, rows in answered if rows or self.rule_set.no_row == "say"]
+        return [self._recommendation((i,), rows, open_limits) for i, rows in told]
 
     def _scope(self, facts: Mapping[str, Any]) -> tuple[Limit | None, list[Limit]]:
         """The limit that rules the set out, if any, and those that nobody can answer yet."""

@@ -128,6 +128,7 @@ class RuleSet:
         rounding_mm: mean diameters are rounded half up to this step.
         checked: how the table was compared with the publication, one of `CHECKED`; rows may say otherwise.
         signed_off_by: the radiologist who signed it off, "" while nobody did.
+        no_row: whether it is told when no row fits a finding (``"say"``) or not (``"quiet"``).
         nothing_found: the row for an examination without such findings, None when it then keeps quiet.
         modifier_kinds: kinds of findings that add the modifier to the category, and what it is called.
         category_names: what a category is called in each language, where its id is no name.
@@ -147,6 +148,7 @@ class RuleSet:
     signed_off_by: str = ""
     scope: tuple[Limit, ...] = ()
     exam: tuple[Row, ...] = ()
+    no_row: Literal["say", "quiet"] = "say"
     nothing_found: Row | None = None
     upgrades: tuple[Upgrade, ...] = ()
     modifier: str = ""
@@ -244,6 +246,7 @@ def read(raw: Any, where: str) -> RuleSet:
         signed_off_by=table.get("signed_off_by", str, "").strip(),
         scope=tuple(_limit(entry, known, f"{where}: scope") for entry in table.get("scope", list, [])),
         exam=rows.several(table.get("exam", list, [])),
+        no_row=_one_of(table.get("no_row", str, "say"), ("say", "quiet"), f"{where}: no_row"),  # type: ignore[arg-type]
         nothing_found=rows.one({"when": {}, **found}) if (found := table.get("nothing_found", dict, {})) else None,
         upgrades=tuple(rows.upgrade(entry) for entry in table.get("upgrades", list, [])),
         modifier=table.get("modifier", str, ""),
@@ -269,6 +272,7 @@ _KEYS = (
     "actions",
     "rows",
     "exam",
+    "no_row",
     "nothing_found",
     "upgrades",
     "modifier",
