@@ -18,6 +18,8 @@ def prepare(
     limit: int | None = typer.Option(None, "--limit", min=1, help="Only the first so many studies."),
     keep_text: bool = typer.Option(False, "--keep-text", help="Do not look for identifiers in the texts."),
     scheme: str | None = typer.Option(None, "--regions-scheme", metavar="NAME", help="Of the manifest's label maps."),
+    volumes: Path | None = typer.Option(None, "--volumes", metavar="DIR", help="Also keep scans at full resolution."),
+    shards: Path | None = typer.Option(None, "--shards", metavar="DIR", help="Also write tar shards for streaming."),
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
 ) -> None:
     """Read, check and place every scan of a data set once, so that training only has to load it.
@@ -31,7 +33,10 @@ def prepare(
     * `ctscribe prepare CT-RATE --source ct-rate --out store --processes 16`
     """
     from ctscribe.cli import screen
+    from ctscribe.data.shards import write_shards
     from ctscribe.data.sources import open_source
+    from ctscribe.data.store import StudyStore
+    from ctscribe.data.summary import write_data_report
     from ctscribe.training.fill import fill_from_source
     from ctscribe.training.prepare import Preparation
 
@@ -48,8 +53,14 @@ def prepare(
             limit=limit,
             scrub_texts=not keep_text,
             regions_scheme=scheme,
+            volumes=volumes,
             show=show,
         )
+    summary = write_data_report(out, f"{found.name} ({found.licence})")
+    for twins in summary.twins[:5]:
+        note.print(f"near-duplicates in different splits: {twins.a} and {twins.b}", markup=False)
+    if shards is not None:
+        write_shards(StudyStore(out), shards)
     result = {
         "source": found.name,
         "licence": found.licence,
@@ -57,6 +68,7 @@ def prepare(
         "there_before": filled.there,
         "refused": dict(filled.refused),
         "passages_removed": filled.scrubbed,
+        "near_duplicates": len(summary.twins),
         "out": str(out),
     }
     if as_json:

@@ -26,7 +26,7 @@ def fingerprint(hu: Shaped[np.ndarray, "z y x"]) -> str:
         sizes = np.diff([*edges, values.shape[axis]])
         shape = [1, 1, 1]
         shape[axis] = cells
-        values = np.add.reduceat(values, edges, axis=axis) / sizes.reshape(shape)
+        values = (np.add.reduceat(values, edges, axis=axis) / sizes.reshape(shape)).astype(np.float32)
     scaled = (values - LIMITS[0]) / (LIMITS[1] - LIMITS[0]) * 255
     return np.rint(scaled).astype(np.uint8).tobytes().hex()
 

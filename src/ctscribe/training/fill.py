@@ -31,6 +31,7 @@ import numpy as np
 
 from ctscribe.data.anatomy import Segmentation, from_label_map, segment
 from ctscribe.data.batch import Sample
+from ctscribe.data.chunked import save_volume
 from ctscribe.data.deidentify.headers import identifiers_in
 from ctscribe.data.deidentify.text import scrub, without_placeholders
 from ctscribe.data.fingerprint import fingerprint
@@ -76,6 +77,7 @@ class Job:
     prepare: Preparation
     regions_scheme: str | None
     scrub: bool
+    volumes: Path | None
     extra: dict[str, Any]
 
 
@@ -88,6 +90,7 @@ def fill_from_source(
     limit: int | None = None,
     scrub_texts: bool = True,
     regions_scheme: str | None = None,
+    volumes: Path | None = None,
     show: Show | None = None,
 ) -> Filled:
     """Prepare what is not there yet; may be stopped and called again at any time.
@@ -100,6 +103,7 @@ def fill_from_source(
         limit: stop after so many studies of the source.
         scrub_texts: take identifying passages out of the texts (see `ctscribe.data.deidentify.text`).
         regions_scheme: of the label maps that come with the scans (see `anatomy.from_label_map`).
+        volumes: also keep each scan at full resolution there (`ctscribe.data.chunked`), under the study's id.
         show: called with (done, all).
 
     Raises:
@@ -110,7 +114,7 @@ def fill_from_source(
     out.mkdir(parents=True, exist_ok=True)
     names = Pseudonyms.from_file(out / "key")
     studies = list(source.studies())[:limit]
-    make = Jobs(source, names, prepare, _splits(studies), scrub_texts, regions_scheme)
+    make = Jobs(source, names, prepare, _splits(studies), scrub_texts, regions_scheme, volumes)
     jobs = [make.job(study) for study in studies]
     scans, texts = [j for j in jobs if j.study.image is not None], [j for j in jobs if j.study.image is None]
     with clear_failures(out):
@@ -137,6 +141,7 @@ class Jobs:
     splits: dict[str, Split]
     scrub_texts: bool
     regions_scheme: str | None
+    volumes: Path | None
 
     def job(self, study: SourceStudy) -> Job:
         found = 0
@@ -160,7 +165,9 @@ class Jobs:
             extra["synthetic_text"] = True
         if study.sentences:
             extra["sentences"] = [list(pair) for pair in study.sentences]
-        return Job(self.id(study.study), study, self.prepare, self.regions_scheme, self.scrub_texts, extra)
+        return Job(
+            self.id(study.study), study, self.prepare, self.regions_scheme, self.scrub_texts, self.volumes, extra
+        )
 
     def id(self, study: str) -> str:
         return f"{self.source.name}-{self._name('study', study)}"
@@ -261,6 +268,8 @@ def prepare_job(job: Job) -> Outcome:
         sample, grid = job.prepare.sample(study, segmentation, job.id)
     except InputRefused as error:
         return Refusal(job.id, job.study.where, error.code, _reason(job, error))
+    if job.volumes is not None:
+        save_volume(job.volumes / f"{job.id}.b2nd", study.volume)
     if job.scrub and job.study.image is not None and (job.study.findings or job.study.impression):
         # The headers know names that the manifest does not.
         cleaned, found = scrubbed(job.study, identifiers_in(job.study.image))
