@@ -87,18 +87,18 @@ def label_table() -> Any:
 
 @dataclass(frozen=True)
 class Further:
-    """Words that count for one CT-RATE label only: in a sentence that matches `needs` and does not match `unless`."""
+    """Words that count for one CT-RATE label only: in a sentence that matches `needs`, in a part of it without `unless`."""
 
     label: str
     sense: Sense
     needs: re.Pattern[str] | None = None
     unless: re.Pattern[str] | None = None
 
-    def holds(self, sentence: str) -> bool:
-        """Whether the words count in this sentence."""
+    def holds(self, sentence: str, statement: str) -> bool:
+        """Whether the words count in this sentence, where they stand in the given part of it."""
         if self.needs is not None and not self.needs.search(sentence):
             return False
-        return self.unless is None or not self.unless.search(sentence)
+        return self.unless is None or not self.unless.search(statement)
 
 
 def _label_patterns(language: Language) -> Iterator[Pattern]:

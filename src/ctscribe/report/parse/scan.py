@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ctscribe.ontology import Language
-from ctscribe.report.parse.lexicon import Lexicon, Sense, Topic
+from ctscribe.report.parse.lexicon import Further, Lexicon, Sense, Topic
 from ctscribe.report.parse.places import Place, named_by_rule
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
@@ -63,12 +63,10 @@ def mentions(sentence: str, lexicon: Lexicon, topics: Sequence[Topic] = ()) -> l
     return kept
 
 
-def further_mentions(sentence: str, lexicon: Lexicon) -> list[tuple[str, Mention]]:
-    """Words that count for one CT-RATE label only, with that label."""
+def further_mentions(sentence: str, lexicon: Lexicon) -> list[tuple[Further, Mention]]:
+    """Words that may count for one CT-RATE label only, with what they mean."""
     return [
-        (means.label, Mention(hit.start, hit.end, means.sense, hit.gap))
-        for means, hit in lexicon.further.hits(sentence)
-        if means.holds(sentence)
+        (means, Mention(hit.start, hit.end, means.sense, hit.gap)) for means, hit in lexicon.further.hits(sentence)
     ]
 
 

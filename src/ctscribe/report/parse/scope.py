@@ -18,6 +18,7 @@ from ctscribe.report.words import Status
 Clause = tuple[int, int]
 
 _SEPARATOR = re.compile(r",(?: and)?|\band\b|\bor\b(?= (?:no|not)\b)")
+_RELATIVE = re.compile(r"[\s,]*(?:which|whose|that)\b")
 _NO = re.compile(r"\b(?:no|without|neither)\b")
 _ASIDE = re.compile(r", (?:which|whose)\b[^,;.]*,(?= (?:is|are|was|were|has|have|had)\b)")
 _NOT = re.compile(r"\b(?:no|not|without)\b")
@@ -67,6 +68,16 @@ def _english_cuts(sentence: str, lexicon: Lexicon, found: list[Mention]) -> list
 def clause_of(mention: Mention, parts: list[Clause]) -> Clause:
     """The clause a mention begins in."""
     return next((c for c in parts if c[0] <= mention.start < c[1]), parts[-1])
+
+
+def statement_of(clause: Clause, parts: list[Clause], sentence: str) -> str:
+    """The words of a clause with the relative clauses that follow it: they speak of the same thing."""
+    end = clause[1]
+    for start, stop in parts[parts.index(clause) + 1 :]:
+        if not _RELATIVE.match(sentence, start):
+            break
+        end = stop
+    return sentence[clause[0] : end]
 
 
 def bracket_of(mention: Mention, sentence: str) -> Clause | None:

@@ -67,11 +67,12 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
     for finding in _said_again(readings):
         del readings[finding]
     extra = []
-    for label, mention in further:
-        said = scope.ruling(mention, scope.clause_of(mention, parts), sentence, words)
-        if said.status is not None:
+    for means, mention in further:
+        clause = scope.clause_of(mention, parts)
+        said = scope.ruling(mention, clause, sentence, words)
+        if said.status is not None and means.holds(sentence, scope.statement_of(clause, parts, sentence)):
             name = sentence[mention.start : mention.end]
-            extra.append(Reading(Finding(mention.kind, said.status), name, label))
+            extra.append(Reading(Finding(mention.kind, said.status), name, means.label))
     return (*readings.values(), *extra)
 
 
