@@ -35,6 +35,7 @@ from safetensors.torch import load_file, save_file
 
 from ctscribe import config as cfg
 from ctscribe import ontology
+from ctscribe.beside import StudyBeside
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.language.config import LanguageConfig
 from ctscribe.language.hosts import host_from_description
@@ -91,9 +92,10 @@ class LoadedModel:
         occupancy: Float[np.ndarray, "r t h w"],
         present: Bool[np.ndarray, " r"],
         languages: Sequence[str],
+        beside: StudyBeside | None = None,
     ) -> Description:
         """See `CTReportModel.describe`; uses this checkpoint's thresholds."""
-        return self.model.describe(volume, occupancy, present, languages, self.thresholds)
+        return self.model.describe(volume, occupancy, present, languages, self.thresholds, beside)
 
 
 def bundled() -> Path:

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ctscribe import ontology
+from ctscribe.beside import CHANGES, InputsConfig, StudyBeside
+from ctscribe.errors import UsageError
 from ctscribe.facts import LARGEST_MM, FindingFacts, attribute_table, findings_of, places_of
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.language.station import LanguageConfig, Writer
@@ -45,6 +47,7 @@ class ModelConfig:
         encoder: the vision station.
         scene: regions, slots, graph and finding heads.
         language: the decoder that writes.
+        inputs: what is read beside the scan.
     """
 
     grid: GridContract = GridContract()
@@ -52,6 +55,7 @@ class ModelConfig:
     encoder: EncoderConfig = EncoderConfig()
     scene: SceneConfig = SceneConfig()
     language: LanguageConfig = LanguageConfig()
+    inputs: InputsConfig = InputsConfig()
 
 
 @dataclass(frozen=True)
@@ -94,16 +98,21 @@ class Detection:
 
 @dataclass(frozen=True)
 class Description:
-    """What the model has to say about one scan: a text per language, and what was detected."""
+    """What the model has to say about one scan: a text per language, and what was detected.
+
+    ``changes``: what became of each kind of finding since the earlier scan and how sure that is, for kinds that were
+    found in one of the two.
+    """
 
     texts: dict[str, str]
     detections: tuple[Detection, ...]
     findings: tuple[Finding, ...]
+    changes: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 @runtime_checkable
 class ReportBatch(Protocol):
-    """What one training batch must offer."""
+    """What one training batch must offer; it may also have ``beside``, a `StudyBeside`."""
 
     volume: VolumeBatch | None
     regions: RegionMasks | None
@@ -126,17 +135,34 @@ class CTReportModel(nn.Module):
         self.config = config
         widths = config.encoder.tubelets.widths
         self.vision = build_encoder(config.encoder, config.windows)
-        self.scene = Scene(config.scene, widths)
+        self.scene = Scene(config.scene, widths, config.inputs)
         self.language = Writer(config.language, tokenizer, widths, config.scene.dim, host)
 
     def fixed_params(self) -> list[str]:
         """Names of the parameters that no training stage may move."""
         return [f"language.{name}" for name in self.language.fixed_params()]
 
-    def see(self, volume: VolumeBatch, regions: RegionMasks) -> tuple[VisualTokens, SceneTokens]:
-        """Everything before words."""
+    def see(
+        self, volume: VolumeBatch, regions: RegionMasks, beside: StudyBeside | None = None
+    ) -> tuple[VisualTokens, SceneTokens]:
+        """Everything before words. An earlier scan goes through the same two stations first."""
+        before = None
+        if self.config.inputs.prior and beside is not None and beside.prior is not None and beside.prior_regions:
+            before = self.scene(self.vision(beside.prior), beside.prior_regions)
         visual = self.vision(volume)
-        return visual, self.scene(visual, regions)
+        return visual, self.scene(visual, regions, beside, before)
+
+    def check_beside(self, beside: StudyBeside | None) -> None:
+        """Refuse what the model was not trained to read, instead of leaving it out silently."""
+        strange = [
+            name for name in (beside.given if beside is not None else ()) if name not in self.config.inputs.names
+        ]
+        if strange:
+            raise UsageError(
+                f"this model was not trained to read {' and '.join(strange)}",
+                expected=f"a scan{''.join(f', {name}' for name in self.config.inputs.names)}",
+                hint="leave it out, or train a model with " + " ".join(f"model.inputs.{name}=true" for name in strange),
+            )
 
     def forward(self, batch: ReportBatch, *, wants: frozenset[str] = frozenset({"report"})) -> ModelOutputs:
         """One batch, for training: computes what the losses named in ``wants`` need.
@@ -145,7 +171,7 @@ class CTReportModel(nn.Module):
         """
         visual = scene = text = embeddings = None
         if batch.volume is not None and batch.regions is not None:
-            visual, scene = self.see(batch.volume, batch.regions)
+            visual, scene = self.see(batch.volume, batch.regions, getattr(batch, "beside", None))
             if "consistency" in wants:
                 embeddings = self.vision.embed_scales(visual)
         if "report" in wants and batch.facts is not None and batch.input_ids is not None:
@@ -160,9 +186,15 @@ class CTReportModel(nn.Module):
         present: Bool[np.ndarray, " r"],
         languages: Sequence[str],
         thresholds: Thresholds | None = None,
+        beside: StudyBeside | None = None,
     ) -> Description:
-        """Detect, decide, write. ``volume`` must lie on the model's grid; ``occupancy`` follows `model_regions()`."""
+        """Detect, decide, write. ``volume`` must lie on the model's grid; ``occupancy`` follows `model_regions()`.
+
+        Raises:
+            UsageError: ``beside`` holds something that the model does not read.
+        """
         self.check_grid(volume)
+        self.check_beside(beside)
         device = next(self.parameters()).device
         batch = VolumeBatch(
             hu=torch.from_numpy(volume.hu.astype(np.float32))[None].to(device),
@@ -173,12 +205,13 @@ class CTReportModel(nn.Module):
             present=torch.from_numpy(present)[None].to(device),
             names=ontology.model_regions(),
         )
-        visual, scene = self.see(batch, masks)
+        visual, scene = self.see(batch, masks, None if beside is None else beside.to(device))
         limits = thresholds or Thresholds()
         facts = decide(scene.findings, limits)
         texts = {code: self.language.write(facts, [code], visual, scene)[0] for code in languages}
         grid = visual.fine.grid
-        return Description(texts, detections(scene.findings, limits, grid), findings_of(facts, 0))
+        seen = detections(scene.findings, limits, grid)
+        return Description(texts, seen, findings_of(facts, 0), changes(scene, seen))
 
     def check_grid(self, volume: Volume) -> None:
         """Refuse a volume that is not on the contract's grid."""
@@ -255,3 +288,23 @@ def detections(logits: FindingLogits, limits: Thresholds, grid: tuple[int, int, 
             )
         )
     return tuple(sorted(listed, key=lambda d: -d.probability))
+
+
+def changes(scene: SceneTokens, seen: Sequence[Detection]) -> dict[str, tuple[str, float]]:
+    """What became of each kind of finding in the first study, and how probable that is.
+
+    Only of kinds that are found now, or whose end the model is surer of than not: else there is nothing to say.
+    """
+    if scene.change is None or scene.change_given is None or not bool(scene.change_given[0]):
+        return {}
+    found = {d.kind for d in seen if d.probability >= d.threshold}
+    told = {}
+    for column, kind in enumerate(ontology.findings()):
+        chances = scene.change[0, column].float().softmax(-1)
+        gone = CHANGES.index("resolved")
+        if kind in found:
+            best = int(chances[:gone].argmax())
+            told[kind] = (CHANGES[best], float(chances[best] / chances[:gone].sum()))
+        elif float(chances[gone]) > 0.5:
+            told[kind] = (CHANGES[gone], float(chances[gone]))
+    return told

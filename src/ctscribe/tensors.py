@@ -206,7 +206,8 @@ class SceneTokens:
     regions, ``slot_boxes`` (z, y, x of the low, then of the high corner, in mm) and ``slot_kinds`` (logits over the
     finding kinds, then "nothing") of the object head, ``slot_parents`` the share of each child slot that each parent
     slot takes, ``relations`` logits over `ctscribe.scene.relations.RELATIONS` of every pair of nodes, ``forbidden``
-    the pairs that medical priors keep apart.
+    the pairs that medical priors keep apart, ``change`` what became of each finding since the earlier scan (logits over
+    `ctscribe.beside.CHANGES`; ``change_given`` is False for studies without one).
     """
 
     regions: Float[Tensor, "b r c"]
@@ -225,6 +226,8 @@ class SceneTokens:
     slot_parents: Float[Tensor, "b p d"] | None = None
     relations: Float[Tensor, "b k k e"] | None = None
     forbidden: Bool[Tensor, "b k k"] | None = None
+    change: Float[Tensor, "b f h"] | None = None
+    change_given: Bool[Tensor, " b"] | None = None
 
     @property
     def named_regions(self) -> tuple[str, ...]:

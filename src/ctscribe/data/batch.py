@@ -7,6 +7,7 @@ Sample (numpy, one study)  --transforms(sample, rng)-->  Sample  --Collate-->  S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float, Int, Int16, UInt8
 from torch import Tensor
 
 from ctscribe import ontology
+from ctscribe.beside import StudyBeside, change_between, change_labels, history_ids, lab_values
 from ctscribe.data.targets import Targets, targets_from_findings
 from ctscribe.errors import TrainingError
 from ctscribe.facts import FindingFacts, facts_of
@@ -46,6 +48,9 @@ class Sample:
         lesion_kinds: index of each lesion's kind in ``ontology.findings()``, -1 where not known.
         boxes: truth where lesions were boxed, not outlined: (z, y, x) of the low, then of the high corner of each, in
             mm from the middle of the grid. `box_kinds` are their kinds.
+        history: the clinical history, "" when there is none.
+        labs: laboratory values by the names of `ctscribe.beside.lab_names`.
+        prior: an earlier scan of the same patient; `prior_days` lie between them, None where not known.
     """
 
     id: str
@@ -63,6 +68,10 @@ class Sample:
     lesion_kinds: Int[np.ndarray, " l"] | None = None
     boxes: Float[np.ndarray, "o 6"] | None = None
     box_kinds: tuple[str, ...] = ()
+    history: str = ""
+    labs: tuple[tuple[str, float], ...] = ()
+    prior: Sample | None = None
+    prior_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class StudyBatch:
     attention: Int[Tensor, "b l"] | None
     languages: tuple[str, ...]
     ids: tuple[str, ...]
+    beside: StudyBeside | None = None
 
     def to(self, device: torch.device | str) -> StudyBatch:
         """The same batch on another device."""
@@ -120,6 +130,7 @@ class Collate:
             attention=attention,
             languages=tuple(s.language or "" for s in samples),
             ids=tuple(s.id for s in samples),
+            beside=_beside(samples),
         )
 
     def _tokens(self, samples: Sequence[Sample]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -213,6 +224,7 @@ def _targets(samples: Sequence[Sample]) -> Targets | None:
         exhaustive=[s.exhaustive and s.findings is not None for s in samples],
         dense=[s.dense for s in samples],
     )
+    targets = replace(targets, change=change_labels([_changes(s) for s in samples]))
     most = max(0 if s.boxes is None else len(s.boxes) for s in samples)
     if not most:
         return targets
@@ -223,3 +235,38 @@ def _targets(samples: Sequence[Sample]) -> Targets | None:
             boxes[row, : len(sample.boxes)] = torch.from_numpy(sample.boxes).float()
             kinds[row, : len(sample.boxes)] = torch.tensor([order.index(kind) for kind in sample.box_kinds])
     return replace(targets, boxes=boxes, box_kinds=kinds)
+
+
+def _changes(sample: Sample) -> dict[str, Any] | None:
+    """What became of each finding; None where either scan's findings are not known completely."""
+    prior = sample.prior
+    if prior is None or sample.findings is None or prior.findings is None:
+        return None
+    return change_between(prior.findings, sample.findings) if sample.exhaustive and prior.exhaustive else None
+
+
+def _beside(samples: Sequence[Sample]) -> StudyBeside | None:
+    """Everything that some sample brings beside its scan; None when none brings anything."""
+    known = StudyBeside(history=history_ids([s.history for s in samples]), labs=lab_values([s.labs for s in samples]))
+    if any(s.prior is not None for s in samples):
+        earlier = [_no_scan(s) if s.prior is None else s.prior for s in samples]
+        days = [math.nan if s.prior_days is None else s.prior_days for s in samples]
+        known = replace(
+            known,
+            prior=_volumes(earlier),
+            prior_regions=_regions(earlier),
+            prior_given=torch.tensor([s.prior is not None for s in samples]),
+            days=torch.tensor(days, dtype=torch.float32),
+        )
+    return known if known.given else None
+
+
+def _no_scan(sample: Sample) -> Sample:
+    """Air without regions, in the place of an earlier scan that does not exist."""
+    return Sample(
+        id=sample.id,
+        hu=np.full_like(sample.hu, -1000),
+        spacing=sample.spacing,
+        occupancy=np.zeros_like(sample.occupancy),
+        present=np.zeros_like(sample.present),
+    )

@@ -35,6 +35,7 @@ class Targets:
         boxes: boxes of single lesions: (z, y, x) of the low, then of the high corner, in mm from the middle of the
             grid; None when no study has them.
         box_kinds: index of each box's kind, -1 where there is no box.
+        change: what became of each kind since the earlier scan, index into ``beside.CHANGES``, -1 where not known.
     """
 
     presence: Float[Tensor, "b f"]
@@ -48,6 +49,7 @@ class Targets:
     dense_known: Bool[Tensor, " b"]
     boxes: Float[Tensor, "b o 6"] | None = None
     box_kinds: Int[Tensor, "b o"] | None = None
+    change: Int[Tensor, "b f"] | None = None
 
     def to(self, device: torch.device | str) -> Targets:
         """The same labels on another device."""

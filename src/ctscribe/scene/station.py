@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ctscribe.beside import InputsConfig, StudyBeside
+from ctscribe.scene.beside import Beside
 from ctscribe.scene.findings import FindingHeads
 from ctscribe.scene.fuse import TopDown
 from ctscribe.scene.graph import EDGES_OF, EdgeType, GraphKind, GraphTransformer
@@ -121,7 +123,7 @@ class Scene(nn.Module):
     no_go: Tensor
     no_go_lesions: Tensor
 
-    def __init__(self, config: SceneConfig, widths: tuple[int, int, int]) -> None:
+    def __init__(self, config: SceneConfig, widths: tuple[int, int, int], inputs: InputsConfig | None = None) -> None:
         super().__init__()
         self.config = config
         self.region_names = tree_names("flat")
@@ -158,6 +160,7 @@ class Scene(nn.Module):
         )
         self.objects = ObjectHead(config.dim) if config.slot_objects else None
         self.relations = RelationHead(config.dim) if config.relations else None
+        self.beside = Beside(inputs, config.dim, config.heads) if inputs is not None and inputs.names else None
         self.register_buffer("no_go", forbidden_regions(self.node_names), persistent=False)
         self.register_buffer("no_go_lesions", forbidden_lesions(self.node_names), persistent=False)
 
@@ -169,7 +172,14 @@ class Scene(nn.Module):
             return SlotAttention(width, config.dim, config.slots, config.slot_steps, config.slot_noise)
         return ScaledSlots(widths, config.dim, config.slots, scales, config.slot_steps, config.slot_noise)
 
-    def forward(self, visual: VisualTokens, masks: RegionMasks) -> SceneTokens:
+    def forward(
+        self,
+        visual: VisualTokens,
+        masks: RegionMasks,
+        beside: StudyBeside | None = None,
+        before: SceneTokens | None = None,
+    ) -> SceneTokens:
+        """One batch; ``beside`` is known beside the scans, ``before`` is what this station made of earlier ones."""
         fused = self.top_down(visual)
         masks = in_order(masks, self.node_names)
         mask_logits = None
@@ -191,6 +201,11 @@ class Scene(nn.Module):
             nodes, alive, centres, overlap, lesion_parents=owners, slot_parents=shares, forbidden=forbidden
         )
 
+        change = given = None
+        if self.beside is not None and beside is not None:
+            beside = self.beside.withheld(beside)
+            graph = self.beside(graph, beside, before)
+
         whole = self.summary(_mean(visual.coarse))
         model = len(self.region_names)
         summary = torch.cat((whole, self._mean_node(graph, present)), dim=-1)
@@ -199,6 +214,8 @@ class Scene(nn.Module):
         if self.objects is not None:
             boxes, kinds = self.objects(slots, slot_masks, visual.mid.centres)
         relations = None if self.relations is None else self.relations(graph, centres)
+        if self.beside is not None and beside is not None:
+            change, given = self.beside.became(findings, beside, before)
         return SceneTokens(
             regions,
             present,
@@ -216,6 +233,8 @@ class Scene(nn.Module):
             slot_parents=shares,
             relations=relations,
             forbidden=forbidden,
+            change=change,
+            change_given=given,
         )
 
     def _occupancy(self, masks: RegionMasks, scale: ScaleTokens) -> Float[Tensor, "b r n"]:

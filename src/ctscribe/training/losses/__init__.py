@@ -37,6 +37,7 @@ class Loss(Protocol):
 def standard_losses() -> Mapping[str, Loss]:
     """Every loss under the name recipes call it by, with its default settings."""
     from ctscribe.training.losses.alignment import AlignmentLoss
+    from ctscribe.training.losses.change import ChangeLoss
     from ctscribe.training.losses.collapse import SlotOverlapLoss, SlotUseLoss
     from ctscribe.training.losses.consistency import ConsistencyLoss
     from ctscribe.training.losses.edges import EdgeLoss
@@ -50,6 +51,7 @@ def standard_losses() -> Mapping[str, Loss]:
     from ctscribe.training.losses.masks import MaskLoss
     from ctscribe.training.losses.priors import PriorsLoss
     from ctscribe.training.losses.report import ReportLoss
+    from ctscribe.training.losses.routing import RoutingLoss
     from ctscribe.training.losses.slots import SlotLoss
 
     return {
@@ -67,4 +69,6 @@ def standard_losses() -> Mapping[str, Loss]:
         "priors": PriorsLoss(),
         "slot_use": SlotUseLoss(),
         "slot_overlap": SlotOverlapLoss(),
+        "routing": RoutingLoss(),
+        "change": ChangeLoss(),
     }
