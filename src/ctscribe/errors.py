@@ -10,6 +10,7 @@ CTScribeError
 │   ├── WrongModality     not computed tomography in Hounsfield units
 │   └── WrongBodyPart     computed tomography, but not of a chest
 ├── CheckpointError       a model folder is missing, truncated or does not fit the code
+├── EndpointError         a language model did not give a usable answer
 ├── DependencyMissing     an optional extra or an outside tool is not installed
 └── TrainingError         a run cannot start or go on (data, memory, disk)
 ```
@@ -105,6 +106,26 @@ class WrongBodyPart(InputRefused):
 
 class CheckpointError(CTScribeError):
     """A model folder is missing, truncated or does not fit the code."""
+
+
+class EndpointError(CTScribeError):
+    """A language model did not give a usable answer.
+
+    Args:
+        code: short stable identifier such as ``timeout``, for machines.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        code: str,
+        expected: str | None = None,
+        got: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what, expected=expected, got=got, hint=hint)
+        self.code = code
 
 
 class DependencyMissing(CTScribeError):

@@ -14,6 +14,7 @@ from ctscribe.errors import UsageError
 if TYPE_CHECKING:
     from ctscribe.impression import Impression
     from ctscribe.impression.inputs import Given
+    from ctscribe.impression.writers import Writer
 
 HEADINGS = {
     "en": {"impression": "IMPRESSION", "references": "REFERENCES"},
@@ -24,7 +25,18 @@ HEADINGS = {
 def impression(
     findings: Path = typer.Argument(..., metavar="FINDINGS", help="Findings: report.json, other JSON, or a text."),
     context: str = CONTEXT,
-    writer: str = typer.Option("rules", "--writer", help="Who writes it."),
+    writer: str = typer.Option("rules", "--writer", help="Who writes it: rules, openai, server or local."),
+    llm: str = typer.Option("", "--llm", metavar="NAME", help="Model at the endpoint, such as gpt-5.1."),
+    endpoint: str = typer.Option("", "--endpoint", metavar="URL", help="OpenAI-compatible server, ending in /v1."),
+    llm_folder: Path | None = typer.Option(
+        None, "--llm-folder", metavar="DIR", help="Language model in a folder, for the writer local."
+    ),
+    llm_set: list[str] | None = typer.Option(
+        None, "--llm-set", metavar="KEY=VALUE", help="Limits of the endpoint (EndpointConfig), such as retries=1."
+    ),
+    documents: Path | None = typer.Option(
+        None, "--documents", metavar="DIR", help="Your own documents, for a language model to use and cite."
+    ),
     lang: Language | None = typer.Option(None, "--lang", help="Language; default: that of the findings."),
     guidelines: Path | None = typer.Option(
         None, "--guidelines", metavar="DIR", help="Folder with your own guideline tables (YAML)."
@@ -38,26 +50,30 @@ def impression(
     """Write the impression of a chest CT from its findings.
 
     FINDINGS is a report.json, a JSON list of findings, a JSON table with findings and context, or a text in English or
-    Chinese. No model and no network are used. A fact that a guideline needs and nobody gave is asked for.
+    Chinese. With the writer rules, the default, no model and no network are used. A fact that a guideline needs and
+    nobody gave is asked for. Another writer's text is checked against the findings; what happened to it is told.
 
     Examples:
 
     * `ctscribe impression report/report.json --context age=61,smoker=true,screening=false`
     * `ctscribe impression findings.txt --lang both`
     * `ctscribe impression findings.json --guidelines our-guidelines --json`
+    * `ctscribe impression findings.txt --writer server --llm qwen3 --endpoint http://127.0.0.1:8000/v1`
     """
-    from ctscribe.impression import inputs
+    from ctscribe.impression import inputs, retrieval
     from ctscribe.impression.context import read as read_context
     from ctscribe.impression.guidelines import load
 
-    if writer != "rules":
-        raise UsageError(f"--writer {writer}", expected="rules")
+    author = _writer(writer, llm, endpoint, llm_folder, llm_set or [])
     if out is not None:
         screen.output_file(out, (".json",))
     given = inputs.read(findings)
     known = read_context(context, given.context) if context.strip() else given.context
     rule_sets = load(guidelines, use or None)
-    written = {code: _write(given, code, known, rule_sets) for code in _languages(lang, given.language)}
+    library = None if documents is None else retrieval.shipped() + retrieval.documents(documents)
+    written = {
+        code: _write(given, code, known, rule_sets, author, library) for code in _languages(lang, given.language)
+    }
     plain = as_plain(given, written)
     if out is not None:
         screen.write_together(out.parent, {out.name: screen.json_bytes(plain)})
@@ -70,10 +86,26 @@ def impression(
         print(out)
 
 
-def _write(given: Given, code: Any, context: Any, rule_sets: Any) -> Impression:
-    from ctscribe.impression import write
+def _writer(name: str, llm: str, endpoint: str, folder: Path | None, limits: list[str]) -> Writer | None:
+    """The writer that was asked for; nothing is sent before it is used."""
+    from ctscribe import config
+    from ctscribe.impression import writers
+    from ctscribe.impression.endpoint import EndpointConfig
 
-    return write(given.findings, code, context=context, rule_sets=rule_sets, text=given.text)
+    if name == "rules" and (llm or endpoint or folder or limits):
+        raise UsageError("a language model is named", expected="--writer openai, server or local with it")
+    chosen = None
+    if llm:
+        chosen = config.apply_overrides(EndpointConfig(llm, endpoint), limits)
+    return writers.make(name, chosen, folder)
+
+
+def _write(given: Given, code: Any, context: Any, rule_sets: Any, author: Writer | None, library: Any) -> Impression:
+    from ctscribe.impression.writing import write_with
+
+    return write_with(
+        author, given.findings, code, context=context, rule_sets=rule_sets, text=given.text, library=library
+    )
 
 
 def _languages(lang: Language | None, of_the_findings: str) -> tuple[str, ...]:
@@ -89,7 +121,7 @@ def _as_text(made: Impression, code: str) -> str:
     if made.citations:
         cited = "\n".join(f"- {c.text}" + (f" doi:{c.doi}" if c.doi else "") for c in made.citations)
         blocks.append(f"{headings['references']}\n{cited}")
-    return "\n\n".join([*blocks, made.note]) + "\n"
+    return "\n\n".join([*blocks, made.note, *made.remarks]) + "\n"
 
 
 def as_plain(given: Given, written: dict[str, Impression]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from ctscribe.cli import screen
 
 EXTRAS = {
     "train": ("matplotlib", "tensorboard"),
+    "api": ("openai",),
+    "documents": ("pypdf",),
     "llm": ("accelerate", "gguf", "peft"),
     "dicom": ("highdicom",),
     "zh": ("jieba",),
