@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 
 GRID = (8, 16, 16)
 LIMITS = (-1000.0, 400.0)
-ALIKE = 0.995
+ALIKE = 0.98
 """Correlation from which on two prepared scans are called near-duplicates; measured in ``benchmarks/data.py``."""
 
 
