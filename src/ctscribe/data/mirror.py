@@ -27,13 +27,14 @@ _MERGED = {"right_middle_lobe": "left_upper_lobe"}
 _BOUND = {
     "en": re.compile(
         r"\batri|ventric|descending|circumflex|\barch\b|situs|dextro|laevo|levo|azygos|hepat|liver|spleen|splenic|stomach"
-        r"|gastric|gallbladder|cholecyst|laryngeal|aberrant|(?<!lingular )\bsegments?\b|subclavian|innominate|brachiocephalic|apex of the heart",
+        r"|gastric|gallbladder|cholecyst|laryngeal|aberrant|(?<!lingular )\bsegments?\b|subclavian|innominate"
+        r"|brachiocephalic|apex of the heart",
         re.IGNORECASE,
     ),
     "zh": re.compile(
         r"心房|心室|前降支|回旋支|主动脉弓|反位|右位|奇静脉|肝|脾|胃|胆"
         r"|喉返|锁骨下动脉|头臂|心尖|[尖前后背外内基]段|基底段"
-    ),  # fmt: skip
+    ),
 }
 _ENGLISH = re.compile(
     r"\b(?:right\s+)?middle\s+lobe\b|\b(?:left\s+upper\s+lobe\s+)?lingula(?:r\s+segment)?\b|\bright\b|\bleft\b"
