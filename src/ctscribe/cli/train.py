@@ -28,16 +28,20 @@ def train(
 
     * `ctscribe train demo`
     * `ctscribe train demo loop.steps=200 --out runs/short`
-    * `ctscribe train runs/short/config.yaml`
+    * `ctscribe train runs/short/recipe.yaml`
+    * `torchrun --nproc-per-node 8 --no-python ctscribe train demo train.device=cuda`
     """
     from ctscribe.cli import screen
+    from ctscribe.engines.world import connected
 
     module, base, name = resolve(recipe)
     config = _overridden(base, list(overrides or []))
     run_dir = out or Path("runs") / name
     screen.output_folder(run_dir)
-    module.run(config, run_dir)
-    print(run_dir)
+    with connected() as world:
+        module.run(config, run_dir)
+    if world.main:
+        print(run_dir)
 
 
 def resolve(word: str) -> tuple[ModuleType, Any, str]:
@@ -72,7 +76,7 @@ def _from_yaml(path: Path) -> tuple[ModuleType, Any, str]:
         raise UsageError(
             f"{path} does not say which recipe it belongs to",
             expected="a key `recipe: NAME`",
-            hint="use the config.yaml that a run has saved, or give the recipe's name and KEY=VALUE",
+            hint="use the recipe.yaml that a run has saved, or give the recipe's name and KEY=VALUE",
         )
     known = _named(name)
     module = _load(known)

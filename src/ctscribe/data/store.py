@@ -236,6 +236,12 @@ class StudyStore:
         """Structured truth of one study, without touching its voxels."""
         return findings_of_row(self._places[index][2])
 
+    def length_of(self, index: int) -> float:
+        """How long a report of the study is: its text's characters, or the number of its findings where it has none."""
+        row = self._places[index][2]
+        # A Chinese text has about a third as many characters for as many tokens.
+        return len(row["text"]) * (3 if row["language"] == "zh" else 1) if row["text"] else len(row["findings"] or ())
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """What stands beside the arrays of each study, in order (see `row_of_sample`)."""
         return (row for _, _, row in self._places)

@@ -25,6 +25,7 @@ from ctscribe.checkpoint import ModelInfo
 from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Collate
 from ctscribe.data.store import StudyStore
+from ctscribe.engines.world import here
 from ctscribe.errors import ConfigError
 from ctscribe.language.hosts import host_tokenizer
 from ctscribe.language.prompt import ReportTokenizer
@@ -94,14 +95,17 @@ class CourseConfig:
 
 def run(config: CourseConfig, run_dir: Path | str) -> Path:
     """The whole course; may be stopped and started again at any time. Returns the model folder."""
-    folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    cfg.save_resolved(config, folder / "recipe.yaml")
+    folder, world = Path(run_dir), here()
     store = Path(config.data.store) if config.data.store else folder / "phantoms"
-    studies = open_studies(config, store, config.data.first_seed, config.data.studies, config.data.crowding)
-    validation = open_studies(config, store, VALIDATION_SEED, config.data.validation)
+    with world.main_first():
+        if world.main:
+            folder.mkdir(parents=True, exist_ok=True)
+            cfg.save_resolved(config, folder / "recipe.yaml")
+        studies = open_studies(config, store, config.data.first_seed, config.data.studies, config.data.crowding)
+        validation = open_studies(config, store, VALIDATION_SEED, config.data.validation)
+        tokenizer = tokenizer_of(config, folder)
     torch.manual_seed(config.train.seed)
-    model = CTReportModel(config.model, tokenizer_of(config, folder))
+    model = CTReportModel(config.model, tokenizer)
     source = Sources(config, model.language.tokenizer, studies)
     result = train(
         model,
@@ -111,8 +115,12 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
         folder,
         validate=lambda trained, stage: validation_scores(trained, stage, validation),
     )
-    if result.averaged is not None:
-        load_weights(model, result.averaged)
+    if not world.main:
+        return folder / "checkpoint"
+    if world.size > 1:
+        model = CTReportModel(config.model, tokenizer)  # the trained one may lie in pieces in several processes
+    if result.averaged is not None or world.size > 1:
+        load_weights(model, result.averaged or result.weights)
     return finish(model, config, validation, folder / "checkpoint")
 
 
@@ -157,7 +165,7 @@ class Sources:
         if stage.data == "text":
             wording = WordingSamples(self.config.train.seed + 1, variety=data.variety, languages=data.languages)
             collate = collate_wording(self.tokenizer, longest)
-            return ordered_batches(wording, collate, batch_size=stage.batch_size, seed=seed)
+            return ordered_batches(wording, collate, batch_size=stage.batch_size, seed=seed, bucket=stage.bucket)
         if stage.data != "studies":
             raise ConfigError(f"stage {stage.name!r}: unknown data {stage.data!r}", expected="text or studies")
         writes = "report" in stage.losses
@@ -167,6 +175,7 @@ class Sources:
             batch_size=stage.batch_size,
             seed=seed,
             transforms=(Augment(), Spoken(data.variety, data.languages)) if writes else (Augment(),),
+            bucket=stage.bucket,
         )
 
 

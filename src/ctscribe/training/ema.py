@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ctscribe.engines.shards import like
+
 
 class WeightAverage:
     """Exponential moving average of some of a model's parameters, always float32.
@@ -41,7 +43,7 @@ class WeightAverage:
         """Continue from saved averages."""
         self.updates = updates
         for name, average in self.averages.items():
-            average.copy_(averages[name])
+            average.copy_(like(averages[name], average))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

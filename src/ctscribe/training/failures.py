@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,11 +27,29 @@ def clear_failures(run_dir: Path) -> Iterator[None]:
             raise _out_of_memory() from error
         raise
     except (OSError, SafetensorError) as error:
-        # safetensors wraps the system's error in a message of its own.
-        code = getattr(error, "errno", None)
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        if _is_full(error):
             raise _disk_full(run_dir) from error
         raise
+
+
+@contextmanager
+def surviving_a_full_disk(run_dir: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Writing a checkpoint between others may fail for want of space: said aloud, and the run goes on."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if not _is_full(error):
+            raise
+        warn(
+            f"the disk is full, this checkpoint was not written ({shutil.disk_usage(run_dir).free / 1e6:.0f} MB free); "
+            "the run goes on and tries again at the next one"
+        )
+
+
+def _is_full(error: Exception) -> bool:
+    # safetensors wraps the system's error in a message of its own.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
 
 
 def check_disk(run_dir: Path, needed: int, what: str = "the checkpoints") -> None:
@@ -54,7 +73,8 @@ def check_disk(run_dir: Path, needed: int, what: str = "the checkpoints") -> Non
 def _out_of_memory() -> TrainingError:
     return TrainingError(
         "the training step does not fit into memory",
-        hint="halve batch_size and double accumulate, or use precision=bfloat16, in a new run folder; "
+        hint="in a new run folder: halve batch_size and double accumulate (same result), set checkpointing=true of the "
+        "encoder and of the language model, or precision=bfloat16; with several processes parallel=fsdp; "
         "or free memory and run again: it continues from the newest checkpoint",
     )
 

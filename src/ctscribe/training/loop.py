@@ -8,6 +8,10 @@ for stage in stages:                 what learns, with which losses, on which da
 
 The loop knows nothing of CT. It asks three things of its guests: ``model(batch, wants=names) -> outputs``,
 ``loss(outputs, batch) -> LossValue`` and ``data(stage)(first, stop) -> iterator of batches``.
+
+Several processes divide the forward passes of a step among themselves: with ``accumulate=4``, two processes make two
+each. Pass n reads batch n and draws from seed n wherever it is made, so the plan says what is computed and the number
+of processes only how fast.
 """
 
 from __future__ import annotations
@@ -17,18 +21,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ctscribe.errors import TrainingError
+from ctscribe.engines.shards import gathered, whole
+from ctscribe.engines.world import World, here
+from ctscribe.errors import ConfigError, TrainingError
 from ctscribe.training.ema import WeightAverage
-from ctscribe.training.failures import check_disk, clear_failures
+from ctscribe.training.failures import check_disk, clear_failures, surviving_a_full_disk
 from ctscribe.training.losses import Loss
+from ctscribe.training.objective import Objective
 from ctscribe.training.optim import (
     build_optimizer,
     freeze_all_but,
@@ -91,6 +98,7 @@ class _Run:
     tracker: Tracker
     average: WeightAverage | None
     unsaved: frozenset[str]
+    world: World
     step: int = 0
     bad_in_a_row: int = 0
     scores: dict[str, float] | None = None
@@ -108,11 +116,15 @@ def train(
 ) -> TrainResult:
     """Train `model` through all stages; afterwards it holds the last step's weights.
 
+    Under torchrun (see `engines.world.connected`) every process calls this with the same arguments and an equally
+    built model; with ``parallel="fsdp"`` the model is left sharded.
+
     Args:
         model: called as ``model(batch, wants=frozenset_of_loss_names)``; moved to ``config.device``.
         config: stages and everything else that decides the run.
         data: stage -> ``source(first, stop)``, an iterator over the forward passes numbered first .. stop-1,
             a function of its arguments only (see `ordered_batches`). Batches with ``.to(device)`` are moved.
+            Several processes call ``source(first, stop, stride)``, as `range` would be called.
         losses: by name.
         run_dir: made if needed; see `track` for what it holds.
         resume: continue from the newest whole checkpoint in `run_dir`; False wants an unused folder.
@@ -123,17 +135,28 @@ def train(
         TrainingError: not resumable, memory or disk exhausted, the loss stopped being finite.
         KeyboardInterrupt: after a checkpoint was written, when interrupted or terminated.
     """
+    world = here()
     check_stages(config.stages, losses)
+    _check_shares(config, world)
     learned = frozenset(n for stage in config.stages for n in trainable_names(model, stage))
     model.to(config.device)
     with clear_failures(Path(run_dir)), _kernels(config):
-        folder = open_run(Path(run_dir), config, resume=resume)
-        check_disk(folder, _checkpoint_bytes(model, learned, config) * (config.keep + 1))
+        folder = Path(run_dir)
         warnings: list[str] = []
-        saved = newest_checkpoint(folder / "checkpoints", warnings.append)
-        tracker = Tracker(folder, saved.state["step"] if saved else 0)
+        saved = None
+        if world.main:
+            open_run(folder, config, resume=resume)
+            check_disk(folder, _checkpoint_bytes(model, learned, config) * (config.keep + 1))
+            saved = newest_checkpoint(folder / "checkpoints", warnings.append)
+        # The main process decides which checkpoint counts; all read it from the folder they share.
+        saved = world.share(saved)
+        tracker = Tracker(folder, saved.state["step"] if saved else 0, config.trackers, muted=not world.main)
         for text in warnings:
             tracker.warn(text)
+        if world.size > 1 and config.parallel == "fsdp":
+            from ctscribe.engines.spread import shard
+
+            shard(model, torch.device(config.device))
         run = _Run(
             model=model,
             config=config,
@@ -143,10 +166,11 @@ def train(
             tracker=tracker,
             average=WeightAverage(model, config.ema, sorted(learned)) if config.ema else None,
             unsaved=frozenset() if config.save_frozen else _names(model) - learned,
+            world=world,
         )
         try:
             if saved:
-                check_same_plan(saved.state["config"], asdict(config))
+                check_same_plan(saved.state["config"], config)
                 _restore(run, saved)
             _train_stages(run, data, saved)
         finally:
@@ -164,7 +188,7 @@ def _train_stages(run: _Run, data: DataFactory, saved: Saved | None) -> None:
 
 
 def _train_stage(run: _Run, index: int, stage: Stage, source: BatchSource, saved: Saved | None) -> None:
-    config, tracker = run.config, run.tracker
+    config, tracker, world = run.config, run.tracker, run.world
     freeze_all_but(run.model, stage)
     optimizer = build_optimizer(run.model, stage, config.betas)
     first, window = 0, Window()
@@ -172,13 +196,15 @@ def _train_stage(run: _Run, index: int, stage: Stage, source: BatchSource, saved
         load_optimizer_tensors(optimizer, run.model, saved.tensors("optimizer"))
         first, window = saved.state["stage_step"], Window(**saved.state["window"])
     tracker.start_stage(stage, run.model, first)
-    batches = source(first * stage.accumulate, stage.steps * stage.accumulate)
+    objective = _objective(run, stage)
+    begin, end = first * stage.accumulate, stage.steps * stage.accumulate
+    batches = source(begin, end) if world.size == 1 else source(begin + world.rank, end, world.size)
     run.model.train()
     with _interruptible() as interrupted:
         for step in range(first, stage.steps):
             lr = learning_rate(stage, step)
             set_learning_rate(optimizer, lr)
-            total = _one_step(run, stage, step, batches, optimizer, window)
+            total, stop = _one_step(run, stage, step, batches, objective, optimizer, window, interrupted)
             run.step += 1
             done = step + 1
             tracker.advance(done, total)
@@ -190,9 +216,12 @@ def _train_stage(run: _Run, index: int, stage: Stage, source: BatchSource, saved
                 _validate(run, stage)
             if last:
                 _save(run, index + 1, 0, None, Window())
-            elif _due(done, config.checkpoint_every) or interrupted.is_set():
+            elif stop:
                 _save(run, index, done, optimizer, window)
-            if interrupted.is_set():
+            elif _due(done, config.checkpoint_every):
+                with surviving_a_full_disk(run.folder, tracker.warn):
+                    _save(run, index, done, optimizer, window)
+            if stop:
                 tracker.say(f"interrupted at step {run.step}; run again to continue from there")
                 raise KeyboardInterrupt
     tracker.end_stage()
@@ -203,24 +232,34 @@ def _one_step(
     stage: Stage,
     step: int,
     batches: Iterator[Any],
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     window: Window,
-) -> float:
-    """Forward, backward and update; returns the weighted loss. An update that is not finite is left out."""
-    config = run.config
+    interrupted: threading.Event,
+) -> tuple[float, bool]:
+    """Forward, backward and update; an update that is not finite is left out.
+
+    Returns:
+        the weighted loss, and whether any process was asked to stop.
+    """
+    config, world = run.config, run.world
     sums: dict[str, tuple[float, int]] = dict.fromkeys(stage.losses, (0.0, 0))
     total = 0.0
     optimizer.zero_grad(set_to_none=True)
-    for part in range(stage.accumulate):
+    # Gradients are averaged over the processes, hence divided by the passes of one of them only.
+    own = range(world.rank, stage.accumulate, world.size)
+    for part in own:
         batch = _next(batches, stage)
         seed_everything(config.seed, stage.name, step, part)
-        loss, values = _losses(run, stage, batch)
-        if loss.requires_grad:
-            (loss / stage.accumulate).backward()
+        with _passing(run, objective, last=part == own[-1]):
+            loss, values = objective(batch)
+            if loss.requires_grad:
+                (loss / len(own)).backward()
         total += loss.item() / stage.accumulate
         for name, (value, seen) in values.items():
             before = sums[name]
             sums[name] = (before[0] + value * seen, before[1] + seen)
+    total, sums, stop = _over_all(world, total, sums, interrupted.is_set())
     norm = _clip(optimizer, config.clip)
     good = math.isfinite(norm) and math.isfinite(total) and norm > 0
     if good:
@@ -231,22 +270,49 @@ def _one_step(
     run.bad_in_a_row = 0 if good else run.bad_in_a_row + 1
     if run.bad_in_a_row >= PATIENCE:
         raise _no_progress(stage, step, total, sums)
-    return total
+    return total, stop
 
 
-def _losses(run: _Run, stage: Stage, batch: Any) -> tuple[Tensor, dict[str, tuple[float, int]]]:
-    """Weighted sum and, by name, (mean, studies seen)."""
-    device = torch.device(run.config.device)
-    if hasattr(batch, "to"):
-        batch = batch.to(device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.config.precision == "bfloat16"):
-        outputs = run.model(batch, wants=frozenset(stage.losses))
-    # Outside autocast: losses compute in float32.
-    results = {name: run.losses[name](outputs, batch) for name in stage.losses}
-    total = torch.zeros((), device=device)
-    for name, result in results.items():
-        total = total + stage.losses[name] * result.value
-    return total, {name: (result.value.item(), result.seen) for name, result in results.items()}
+def _over_all(
+    world: World, total: float, sums: Mapping[str, tuple[float, int]], interrupted: bool
+) -> tuple[float, dict[str, tuple[float, int]], bool]:
+    """The numbers of a step over all processes, so that all of them decide alike."""
+    values = [total, float(interrupted), *(float(number) for pair in sums.values() for number in pair)]
+    total, stop, *rest = world.total(values)
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return total, {name: (value, int(seen)) for name, (value, seen) in zip(sums, pairs, strict=True)}, stop > 0
+
+
+def _objective(run: _Run, stage: Stage) -> nn.Module:
+    """What one forward pass of this stage computes, spread over the processes."""
+    config, many = run.config, run.world.size > 1
+    objective = Objective(run.model, stage, run.losses, config, joint=config.parallel if many else None)
+    if not many or config.parallel == "fsdp":
+        return objective
+    from ctscribe.engines.spread import replicate
+
+    return replicate(objective)
+
+
+def _passing(run: _Run, objective: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    if run.world.size == 1:
+        return nullcontext()
+    from ctscribe.engines.spread import passing
+
+    return passing(objective, last)
+
+
+def _check_shares(config: TrainConfig, world: World) -> None:
+    """Every process must make the same number of forward passes in each step."""
+    for stage in config.stages:
+        if stage.accumulate % world.size:
+            raise ConfigError(
+                f"stage {stage.name!r}: {world.size} processes cannot share {stage.accumulate} forward passes evenly",
+                expected=f"accumulate as a multiple of {world.size}",
+                got=f"accumulate = {stage.accumulate}, batch_size = {stage.batch_size}",
+                hint="a step sees accumulate x batch_size studies: raise one and lower the other, "
+                "or start fewer processes",
+            )
 
 
 def _clip(optimizer: torch.optim.Optimizer, limit: float) -> float:
@@ -254,7 +320,7 @@ def _clip(optimizer: torch.optim.Optimizer, limit: float) -> float:
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if not parameters:
         return 0.0
-    return float(nn.utils.clip_grad_norm_(parameters, limit or math.inf))
+    return float(whole(nn.utils.clip_grad_norm_(parameters, limit or math.inf)))
 
 
 def _next(batches: Iterator[Any], stage: Stage) -> Any:
@@ -280,6 +346,7 @@ def _no_progress(stage: Stage, step: int, total: float, sums: Mapping[str, tuple
 def _validate(run: _Run, stage: Stage) -> None:
     assert run.validate is not None
     run.model.eval()
+    # Every process validates on everything: a sharded model computes only where all of them take part.
     with torch.no_grad():
         if run.average is None:
             scores = run.validate(run.model, stage)
@@ -292,11 +359,13 @@ def _validate(run: _Run, stage: Stage) -> None:
 
 
 def _save(run: _Run, stage: int, stage_step: int, optimizer: torch.optim.Optimizer | None, window: Window) -> None:
-    tensors = {"weights": own_state(run.model, run.unsaved)}
+    tensors = {"weights": gathered(own_state(run.model, run.unsaved))}
     if run.average is not None:
-        tensors["ema"] = run.average.averages
+        tensors["ema"] = gathered(run.average.averages)
     if optimizer is not None:
-        tensors["optimizer"] = optimizer_tensors(optimizer, run.model)
+        tensors["optimizer"] = gathered(optimizer_tensors(optimizer, run.model))
+    if not run.world.main:
+        return
     state = {
         "step": run.step,
         "stage": stage,
@@ -321,15 +390,23 @@ def _restore(run: _Run, saved: Saved) -> None:
 
 def _finish(run: _Run, saved: Saved | None) -> TrainResult:
     weights = run.folder / "weights.safetensors"
-    write_tensors(weights, own_state(run.model, run.unsaved))
+    _write_weights(run, weights)
     averaged = None
     if run.average is not None:
         averaged = run.folder / "averaged.safetensors"
         with run.average.applied():
-            write_tensors(averaged, own_state(run.model, run.unsaved))
-    plot_losses(run.folder)
+            _write_weights(run, averaged)
+    if run.world.main:
+        plot_losses(run.folder)
+    run.world.wait()
     resumed = saved.state["step"] if saved else None
     return TrainResult(run.folder, weights, averaged, run.step, resumed, run.scores or {})
+
+
+def _write_weights(run: _Run, file: Path) -> None:
+    tensors = gathered(own_state(run.model, run.unsaved))
+    if run.world.main:
+        write_tensors(file, tensors)
 
 
 def _due(done: int, every: int) -> bool:

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ctscribe.engines.shards import like, whole
+
 MOMENTUM = 0.95
 ROUNDS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -46,10 +48,12 @@ class MuonAdamW(torch.optim.AdamW):
             state["momentum"] = torch.zeros_like(parameter)
         momentum = state["momentum"]
         momentum.lerp_(parameter.grad, 1 - MOMENTUM)
-        ahead = parameter.grad.lerp(momentum, MOMENTUM).flatten(1)
+        # A part of a matrix has other singular values: sharded ones are put together, turned everywhere, and cut again.
+        ahead = whole(parameter.grad.lerp(momentum, MOMENTUM)).flatten(1)
         step = 0.2 * math.sqrt(max(ahead.shape)) * group["lr"]
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(orthogonal(ahead).view_as(parameter).to(parameter.dtype), alpha=-step)
+        turned = orthogonal(ahead).view(parameter.shape).to(parameter.dtype)
+        parameter.add_(like(turned, parameter), alpha=-step)
 
 
 def orthogonal(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:

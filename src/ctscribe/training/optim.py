@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctscribe.engines.shards import like
 from ctscribe.training.muon import MuonAdamW
 from ctscribe.training.stages import Stage, matches, trainable_names
 
@@ -77,7 +78,8 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, t
         name, _, key = joined.rpartition("|")
         parameter = parameters[name]
         # The step counter of fused kernels lives beside the parameter, so everything goes to its device.
-        optimizer.state[parameter][key] = value.to(parameter.device, copy=True)
+        moved = like(value, parameter) if value.shape == parameter.shape else value.to(parameter.device)
+        optimizer.state[parameter][key] = moved.clone()
 
 
 def _scale(name: str, scales: Mapping[str, float]) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ctscribe.config import save_resolved
 from ctscribe.errors import TrainingError
-from ctscribe.training.stages import HOUSEKEEPING, TrainConfig
+from ctscribe.training.compare import flat
+from ctscribe.training.stages import HOUSEKEEPING, Stage, TrainConfig
 from ctscribe.training.track import environment
 
 
@@ -29,17 +31,17 @@ def open_run(run_dir: Path, config: TrainConfig, *, resume: bool) -> Path:
     return run_dir
 
 
-def check_same_plan(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_plan(before: Mapping[str, Any], now: TrainConfig) -> None:
     """A resumed run must be the run that was started.
 
     Args:
-        before: the configuration in the checkpoint.
+        before: the configuration in the checkpoint; a field that did not exist yet counts as its default.
         now: the configuration asked for.
 
     Raises:
         TrainingError: they differ in anything that changes what is computed.
     """
-    one, other = _flat(plain(before)), _flat(plain(now))
+    one, other = flat(plain(_with_defaults(before))), flat(plain(asdict(now)))
     missing = object()
     changed = [
         key
@@ -56,6 +58,16 @@ def check_same_plan(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
+def _with_defaults(before: Mapping[str, Any]) -> dict[str, Any]:
+    stages = [_defaults(Stage) | stage for stage in before.get("stages", ())]
+    return _defaults(TrainConfig) | dict(before) | {"stages": stages}
+
+
+def _defaults(kind: type[TrainConfig] | type[Stage]) -> dict[str, Any]:
+    filled = {f.name: f.default_factory() for f in fields(kind) if f.default_factory is not MISSING}
+    return filled | {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+
+
 def plain(value: Any) -> Any:
     """Tuples as lists all the way down, as JSON and YAML store them."""
     if isinstance(value, Mapping):
@@ -63,19 +75,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     return value
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        items = [(str(n), item) for n, item in enumerate(value)]
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in items:
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def _replace(path: Path, text: str) -> None:

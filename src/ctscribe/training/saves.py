@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ctscribe.engines.shards import like
 from ctscribe.errors import TrainingError
 
 FORMAT = 1
@@ -57,13 +59,18 @@ def save_checkpoint(
     if temporary.exists():
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
-    listing = {}
-    for name, group in tensors.items():
-        file = temporary / f"{name}.safetensors"
-        write_tensors(file, group)
-        listing[file.name] = {"bytes": file.stat().st_size, "sha256": _digest(file)}
-    document = {"format": FORMAT, **state, "files": listing}
-    _write_durably(temporary / "state.json", json.dumps(document, indent=1).encode())
+    try:
+        listing = {}
+        for name, group in tensors.items():
+            file = temporary / f"{name}.safetensors"
+            write_tensors(file, group)
+            listing[file.name] = {"bytes": file.stat().st_size, "sha256": _digest(file)}
+        document = {"format": FORMAT, **state, "files": listing}
+        _write_durably(temporary / "state.json", json.dumps(document, indent=1).encode())
+    except (OSError, SafetensorError):
+        # What could not be finished gives its space back at once.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if final.exists():
         shutil.rmtree(final)
     os.replace(temporary, final)
@@ -84,7 +91,7 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Saved | None
 
 
 def own_state(model: nn.Module, leave_out: frozenset[str] = frozenset()) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, each shared tensor once, on the CPU.
+    """Parameters and persistent buffers, each shared tensor once, as they are stored in the model.
 
     Args:
         model: any module.
@@ -96,7 +103,7 @@ def own_state(model: nn.Module, leave_out: frozenset[str] = frozenset()) -> dict
         if isinstance(tensor, Tensor) and id(tensor) not in seen:
             seen.add(id(tensor))
             if name not in leave_out:
-                tensors[name] = tensor.detach().cpu().contiguous()
+                tensors[name] = tensor.detach()
     return tensors
 
 
@@ -117,7 +124,7 @@ def load_own_state(model: nn.Module, tensors: Mapping[str, Tensor], source: Path
                 got="no such tensor in the model" if place is None else f"shape {tuple(place.shape)}",
                 hint="build the same model, or start in a new run folder",
             )
-        place.copy_(value)
+        place.copy_(like(value, place))
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -18,9 +18,11 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
+from ctscribe.engines import Parallel
 from ctscribe.errors import ConfigError
 
 Precision = Literal["float32", "bfloat16"]
+Board = Literal["mlflow", "wandb"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Stage:
         lr: peak learning rate.
         lr_scale: pattern -> factor on `lr`; the first pattern that matches a parameter's name counts.
         batch_size: studies in one forward pass.
-        accumulate: forward passes in one optimiser step.
+        accumulate: forward passes in one optimiser step, over all processes together.
         warmup: steps of linear warm-up before the cosine.
         final_lr: the cosine ends at this share of `lr`.
         weight_decay: decoupled decay, on matrices only (never on biases, norms or gates).
         muon: patterns of the weight matrices and convolutions that Muon moves instead of AdamW, see `muon`; best for
             those inside the network, not for embeddings, tables and last layers.
+        bucket: neighbouring batches whose studies are sorted by the length of their texts, so that less is padded;
+            0 for none, see `order.BucketOrder`.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Stage:
     final_lr: float = 0.05
     weight_decay: float = 0.05
     muon: tuple[str, ...] = ()
+    bucket: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,9 @@ class TrainConfig:
             (a large pretrained language model); the caller must then build the model with the same ones.
         validate_every: steps between two calls of the validation function, 0 for only after each stage.
         deterministic: ask torch for deterministic kernels.
+        parallel: how the processes of a torchrun share the work: ``"ddp"`` (all weights everywhere) or ``"fsdp"``
+            (each holds a part); one process alone needs neither.
+        trackers: where metrics go besides the run folder: ``"mlflow"``, ``"wandb"``; see `boards`.
     """
 
     stages: tuple[Stage, ...]
@@ -98,9 +106,13 @@ class TrainConfig:
     save_frozen: bool = True
     validate_every: int = 0
     deterministic: bool = True
+    parallel: Parallel = "ddp"
+    trackers: tuple[Board, ...] = ()
 
 
-HOUSEKEEPING = frozenset({"log_every", "checkpoint_every", "keep", "validate_every", "threads", "device"})
+HOUSEKEEPING = frozenset(
+    {"log_every", "checkpoint_every", "keep", "validate_every", "threads", "device", "parallel", "trackers"}
+)
 """Fields of `TrainConfig` that may change between a run and its resumption.
 
 They change which lines are written and at most how sums are rounded, never what is computed."""
@@ -162,8 +174,8 @@ def check_stages(stages: Sequence[Stage], loss_names: Iterable[str]) -> None:
                 raise ConfigError(
                     f"stage {stage.name!r}: {key} is {getattr(stage, key)}", expected=f"{key} of at least 1"
                 )
-        if stage.lr <= 0 or stage.warmup < 0:
-            raise ConfigError(f"stage {stage.name!r}: lr must be above 0 and warmup not negative")
+        if stage.lr <= 0 or stage.warmup < 0 or stage.bucket < 0:
+            raise ConfigError(f"stage {stage.name!r}: lr must be above 0, warmup and bucket not negative")
         unknown = sorted(set(stage.losses) - set(known))
         if unknown or not stage.losses:
             raise ConfigError(

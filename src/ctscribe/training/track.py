@@ -2,10 +2,10 @@
 
 ```
 run/config.yaml        the resolved configuration
-run/environment.json   versions, machine, git commit
+run/environment.json   versions, machine, processes, git commit and whether files differed from it
 run/metrics.jsonl      one line per logged step; holds no time, so equal runs give equal bytes
 run/speed.jsonl        seconds, which no two runs share
-run/tensorboard/       the same numbers, where tensorboard is installed
+run/tensorboard/       the same numbers, where tensorboard is installed (boards.py: MLflow and Weights & Biases)
 run/plots/losses.png   where matplotlib is installed
 run/checkpoints/       see saves.py
 ```
@@ -19,7 +19,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +31,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
+from ctscribe.engines.world import here
+from ctscribe.training.boards import open_boards
 from ctscribe.training.stages import Stage
 
 
@@ -111,17 +113,31 @@ class Tracker:
     Args:
         run_dir: the run folder, existing.
         last_step: the step a resumed run continues after, 0 for a fresh one.
+        boards: services that are to see the metrics as well.
         console: where to show progress; a live bar on a terminal, one plain line per logged step elsewhere.
+        muted: write and show nothing, as every process but the main one.
+
+    Raises:
+        DependencyMissing: a board's package is not installed.
     """
 
-    def __init__(self, run_dir: Path, last_step: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        last_step: int,
+        boards: Sequence[str] = (),
+        console: Console | None = None,
+        *,
+        muted: bool = False,
+    ) -> None:
         self.run_dir = run_dir
-        self.console = console or Console(stderr=True)
-        for name in ("metrics.jsonl", "speed.jsonl"):
-            cut_metrics(run_dir / name, last_step)
-        self._metrics = JsonLines(run_dir / "metrics.jsonl")
-        self._speed = JsonLines(run_dir / "speed.jsonl")
-        self._board = _tensorboard(run_dir / "tensorboard", last_step)
+        self.console = console or Console(stderr=True, quiet=muted)
+        files = ["metrics.jsonl", "speed.jsonl"]
+        if not muted:
+            for name in files:
+                cut_metrics(run_dir / name, last_step)
+        self._metrics, self._speed = (JsonLines(Path(os.devnull) if muted else run_dir / name) for name in files)
+        self._boards = () if muted else open_boards(boards, run_dir, last_step)
         self._bar: Progress | None = None
         self._task: Any = None
         self._started, self._first, self._count = time.monotonic(), 0, 0
@@ -138,7 +154,7 @@ class Tracker:
         """Show what learns in this stage and start its progress bar at step `first`."""
         self.console.print(trainable_table(model, stage))
         self._started, self._first = time.monotonic(), first
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -162,7 +178,7 @@ class Tracker:
         seconds = (time.monotonic() - self._started) / max(1, done - self._first)
         self._speed.write({"step": step, "seconds_per_step": round(seconds, 4)})
         scalars = {f"loss/{k}": v for k, v in means["losses"].items() if v is not None}
-        self._to_board(step, {"total": means["total"], "lr": lr, "grad_norm": means["grad_norm"], **scalars})
+        self._to_boards(step, {"total": means["total"], "lr": lr, "grad_norm": means["grad_norm"], **scalars})
         if self._bar is None:
             left = seconds * (stage.steps - done)
             parts = " ".join(f"{k} {v:.4f}" for k, v in means["losses"].items() if v is not None)
@@ -174,7 +190,7 @@ class Tracker:
     def validation(self, stage: Stage, step: int, scores: Mapping[str, float]) -> None:
         """Write the scores of one validation."""
         self._metrics.write({"step": step, "stage": stage.name, "validation": dict(scores)})
-        self._to_board(step, {f"validation/{k}": v for k, v in scores.items()})
+        self._to_boards(step, {f"validation/{k}": v for k, v in scores.items()})
         self.say(f"{stage.name} validation " + " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
 
     def end_stage(self) -> None:
@@ -187,13 +203,12 @@ class Tracker:
         self.end_stage()
         self._metrics.close()
         self._speed.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
-    def _to_board(self, step: int, scalars: Mapping[str, float]) -> None:
-        if self._board is not None:
-            for name, value in scalars.items():
-                self._board.add_scalar(name, value, step)
+    def _to_boards(self, step: int, scalars: Mapping[str, float]) -> None:
+        for board in self._boards:
+            board.add(step, scalars)
 
 
 def trainable_table(model: nn.Module, stage: Stage) -> Table:
@@ -229,7 +244,9 @@ def environment() -> dict[str, Any]:
         "processor_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git_commit": _git_commit(),
+        "processes": here().size,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changed": (_git("status", "--porcelain", "--untracked-files=no") or "").splitlines(),
     }
 
 
@@ -262,28 +279,15 @@ def plot_losses(run_dir: Path) -> Path | None:
     return path
 
 
-def _tensorboard(folder: Path, last_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=last_step + 1 if last_step else None)
-
-
-def _git_commit() -> str | None:
-    """Commit of the source tree the package runs from, None outside of one."""
+def _git(*words: str) -> str | None:
+    """What git says of the source tree the package runs from, None outside of one."""
     try:
         answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def _clock(seconds: float) -> str:

@@ -113,6 +113,11 @@ class WordingSamples:
         findings = canonical(sample_findings(rng, mean_present=busy, uncertain=0.05, fine_regions=0.0))
         return findings, taught_text(findings, language, rng, self.variety), language
 
+    def length_of(self, index: int) -> float:
+        """Characters of the text; a Chinese one has about a third as many for as many tokens."""
+        _, text, language = self[index]
+        return len(text) * (3 if language == "zh" else 1)
+
 
 def collate_wording(tokenizer: ReportTokenizer, longest: int) -> Callable[[list[WordingSample]], TextBatch]:
     """Samples -> `TextBatch`."""
