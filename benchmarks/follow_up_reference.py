@@ -36,7 +36,7 @@ def mean(finding: Finding) -> float:
 
 def is_several(nodules: Sequence[Finding]) -> bool:
     """More than one nodule in the study."""
-    return len(nodules) > 1 or nodules[0].value("number") == "multiple" or len(nodules[0].regions) > 1
+    return len(nodules) > 1 or any(f.value("number") == "multiple" or len(f.regions) > 1 for f in nodules)
 
 
 def fleischner(density: str, size: int, several: bool, high: bool, core: int) -> Answer:

@@ -1,12 +1,12 @@
 """Is the follow-up of an impression right?
 
-    python benchmarks/impression.py [--n 1000] [--seed 0] [--processes 1]
+    python benchmarks/impression.py [--n 1000] [--seed 0] [--processes 1] [--sampled]
 
-Follow-up: the findings of synthetic phantoms are written as a report (English and Chinese in turn, worded at random),
-read back, and put before the guideline tables with a random patient. A second, separate implementation of them
-(`follow_up_reference.py`) says what is right. Each study is asked twice: with every fact, where exactly one answer must
-come and be the right one, and with one fact left out, where the options must be exactly the answers that the reference
-gives over all values of that fact, and the fact must be asked for.
+Follow-up: the findings of synthetic phantoms (or, faster, findings drawn at random: --sampled) are written as a report,
+English and Chinese in turn, worded at random, read back, and put before the guideline tables with a random patient. A
+second, separate implementation (`follow_up_reference.py`) says what is right. Each study is asked twice: with every
+fact, where exactly one answer must come and be the right one, and with one fact left out, where the options must be
+exactly the answers that the reference gives over all values of that fact, and the fact must be asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import follow_up_reference as reference
@@ -26,11 +27,14 @@ from ctscribe.impression.guidelines import load, recommend, shipped
 from ctscribe.impression.inputs import from_text
 from ctscribe.impression.result import Recommendation
 from ctscribe.phantom import GridSpec, LesionPrior, generate
-from ctscribe.report import Finding, render_text
+from ctscribe.report import Finding, render_text, sample_findings
 
 GRID = GridSpec(shape=(32, 44, 44), spacing=(10.0, 8.0, 8.0))
 """Coarse: only the truth is used, and that does not depend on the grid."""
 CORES = (2.0, 4.9, 5.4, 5.5, 5.9, 6.0, 7.9, 8.0, 9.9, 10.0, 14.0)
+SIZED = ("lung_nodule", "mass", "lymphadenopathy", "thyroid_nodule", "adrenal_nodule", "aortic_aneurysm",
+         "enlarged_pulmonary_artery")  # fmt: skip
+TWO_AXES = ("lung_nodule", "mass", "lymphadenopathy")
 MISSING = ("risk", "age", "solid_part_mm", "attenuation_hu", "extent_percent", "subpleural")
 
 
@@ -39,29 +43,32 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000, help="phantom reports")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--sampled", action="store_true", help="draw findings at random instead of drawing phantoms")
     options = parser.parse_args()
-    follow_up(options.n, options.seed, options.processes)
+    follow_up(options.n, options.seed, options.processes, options.sampled)
 
 
-def follow_up(n: int, seed: int, processes: int) -> None:
+def follow_up(n: int, seed: int, processes: int, sampled: bool) -> None:
     """Print how often the engine agrees with the reference, by guideline."""
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
     with ProcessPoolExecutor(processes) as pool:
-        for asked in pool.map(one_study, [seed] * n, range(n), chunksize=10):
+        for asked in pool.map(one_study, [seed] * n, range(n), [sampled] * n, chunksize=10):
             for kind, agrees in asked:
                 total[kind] += 1
                 right[kind] += agrees
-    print(f"{n} phantom reports (synthetic), {sum(total.values())} recommendations: {share(right, total)} right")
+    what = f"{n} {'sampled' if sampled else 'phantom'} reports (synthetic)"
+    print(f"{what}, {sum(total.values())} recommendations: {share(right, total)} right")
     for kind in sorted(total):
         print(f"  {kind:36s} {right[kind]:5d} of {total[kind]:5d}")
 
 
-def one_study(seed: int, study: int) -> list[tuple[str, bool]]:
+def one_study(seed: int, study: int, sampled: bool) -> list[tuple[str, bool]]:
     """Guideline and whether the engine was right, for everything that one study asks."""
     rule_sets = [*load(), shipped()["c_lung_rads_2024"]]
     rng = np.random.default_rng([seed, study])
-    findings = report_of(seed + study, rng)
+    truth = sampled_truth(rng) if sampled else generate(seed + study, GRID, lesions=LesionPrior.crowded(3)).findings
+    findings = report_of(truth, "en" if study % 2 else "zh", rng)
     known = patient(rng, findings)
     missing = MISSING[study % len(MISSING)]
     return [*complete(findings, known, rule_sets), *incomplete(findings, known, rule_sets, missing)]
@@ -72,13 +79,29 @@ def share(right: Counter[str], total: Counter[str]) -> str:
     return f"{sum(right.values()) / max(1, sum(total.values())):.2%}"
 
 
-def report_of(seed: int, rng: np.random.Generator) -> tuple[Finding, ...]:
-    """A phantom's findings after a way through its written report."""
-    truth = generate(seed, GRID, lesions=LesionPrior.crowded(3)).findings
-    language: ontology.Language = "en" if seed % 2 else "zh"
-    read = from_text(render_text(truth, language, seed=int(rng.integers(2**31)))).findings
+def sampled_truth(rng: np.random.Generator) -> tuple[Finding, ...]:
+    """Findings drawn at random, with every size, density and place that a guideline asks for."""
+    return tuple(_filled(f, rng) if f.status == "present" else f for f in sample_findings(rng, uncertain=0.0))
+
+
+def _filled(finding: Finding, rng: np.random.Generator) -> Finding:
+    limits = ontology.findings()[finding.kind].size_mm
+    if limits and finding.kind in SIZED:
+        long = round(float(rng.uniform(*limits)))
+        finding = replace(finding, size_mm=(long, max(1, round(long * 0.8))) if finding.kind in TWO_AXES else (long,))
+    if finding.kind == "lung_nodule" and not finding.value("density"):
+        density = str(rng.choice(["solid", "part_solid", "ground_glass"]))
+        finding = replace(finding, attributes=(*finding.attributes, ("density", density)))
+    if finding.kind == "lymphadenopathy" and not finding.regions:
+        finding = replace(finding, regions=("mediastinum",))
+    return finding
+
+
+def report_of(truth: tuple[Finding, ...], language: ontology.Language, rng: np.random.Generator) -> tuple[Finding, ...]:
+    """Findings after a way through a written report."""
+    read = from_text(render_text(truth, language, seed=int(rng.integers(2**31)))).findings if truth else ()
     if set(read) != set(truth):
-        raise AssertionError(f"phantom {seed}: its report does not read back to its findings")
+        raise AssertionError(f"a report does not read back to its findings: {truth}")
     return read
 
 
