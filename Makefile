@@ -15,7 +15,7 @@ PYTHON ?=
 REUSE_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=500000000 OMP_NUM_THREADS=2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs docs-serve train-demo bench lock clean distclean
+.PHONY: help demo test test-slow check format docs docs-serve train-demo bench lock clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: $(STAMP) ## write a report for a synthetic scan and show it (under two min
 
 test: $(STAMP) ## run every test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
+
+test-slow: $(STAMP) ## run the proofs that take minutes (a whole course on two processes)
+	CTSCRIBE_SLOW=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import directions, documentation
 	$(BIN)/ruff format --check .

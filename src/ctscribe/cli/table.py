@@ -20,6 +20,7 @@ from ctscribe.cli.phantom import phantom
 from ctscribe.cli.prepare import deidentify, prepare
 from ctscribe.cli.reader_study import app as reader_study
 from ctscribe.cli.report import report
+from ctscribe.cli.runs import runs
 from ctscribe.cli.train import train
 from ctscribe.errors import CTScribeError
 
@@ -53,6 +54,7 @@ app.command("phantom")(phantom)
 app.command("deidentify")(deidentify)
 app.command("prepare")(prepare)
 app.command("train")(train)
+app.command("runs")(runs)
 app.command("evaluate")(evaluate)
 app.command("label")(label)
 app.add_typer(reader_study, name="reader-study")

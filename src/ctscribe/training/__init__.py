@@ -6,6 +6,8 @@ order.py    which sample when           seeds.py   every random stream from one 
 optim.py    AdamW, cosine               ema.py     averaged weights
 losses/     one idea, one file          saves.py   atomic checkpoints, exact resume
 track.py    metrics, progress, plots    runs.py    the run folder
+objective.py model and losses as one    compare.py run folders side by side
+boards.py   TensorBoard, MLflow, W&B    failures.py out of memory or disk, in words
 phantoms.py fills a study store with synthetic studies
 ```
 """

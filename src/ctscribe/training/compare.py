@@ -54,10 +54,9 @@ def find_runs(places: Sequence[Path]) -> tuple[Path, ...]:
     for place in places:
         if not place.is_dir():
             raise UsageError(f"runs {place}", expected="a folder", got="no such folder")
-        for pattern in ("", "*", "*/*"):
-            found |= dict.fromkeys(
-                p for p in sorted(place.glob(pattern) if pattern else [place]) if (p / "metrics.jsonl").is_file()
-            )
+        for folder in (place, *sorted(place.glob("*")), *sorted(place.glob("*/*"))):
+            if (folder / "metrics.jsonl").is_file():
+                found[folder] = None
     if not found:
         raise UsageError(
             "no run was found in " + ", ".join(map(str, places)),

@@ -55,6 +55,7 @@ class Objective(nn.Module):
         if self.anchor is not None:
             total = total + 0 * self.anchor
         if self.joint == "fsdp":
+            # Heads without labels then get a gradient of zero, where one process and DDP leave them none.
             for tensor in _tensors(outputs):
                 if tensor.requires_grad:
                     # One element is enough to send a gradient of zeros through all that made the tensor.
