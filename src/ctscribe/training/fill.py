@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +163,6 @@ class Jobs:
             extra["prior"] = self.id(study.prior)
         if study.synthetic:
             extra["synthetic_text"] = True
-        if study.sentences:
-            extra["sentences"] = [list(pair) for pair in study.sentences]
         return Job(
             self.id(study.study), study, self.prepare, self.regions_scheme, self.scrub_texts, self.volumes, extra
         )
@@ -199,11 +197,11 @@ def _fill_scans(
         shard = len(list(out.glob("shard-*")))
         with (
             StudyStoreWriter(out, layout, shard=shard, capacity=len(missing)) as writer,
-            (out / "refused.jsonl").open("a", encoding="utf-8") as refused,
+            _whole_lines(out / "refused.jsonl").open("a", encoding="utf-8") as refused,
         ):
             for number, outcome in enumerate(_outcomes(missing, processes), 1):
                 if isinstance(outcome, Refusal):
-                    refused.write(json.dumps(outcome.__dict__, ensure_ascii=False) + "\n")
+                    refused.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
                     refused.flush()
                 else:
                     sample, extra = outcome
@@ -236,9 +234,8 @@ def _outcomes(jobs: list[Job], processes: int) -> Iterator[Outcome]:
     # Spawned, not forked: the parent may have started threads.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start) as pool:
         waiting: list[Future[Outcome]] = []
-        left = iter(jobs)
         try:
-            for job in left:
+            for job in jobs:
                 waiting.append(pool.submit(prepare_job, job))
                 if len(waiting) >= IN_FLIGHT * processes:
                     yield waiting.pop(0).result()
@@ -250,6 +247,9 @@ def _outcomes(jobs: list[Job], processes: int) -> Iterator[Outcome]:
                 got="most often too little memory",
                 hint="run it again with fewer --processes: it continues",
             ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _start() -> None:
@@ -309,6 +309,8 @@ def _account(job: Job, truth: Truth, sample: Sample) -> dict[str, Any]:
     kept: dict[str, Any] = {"print": fingerprint(sample.hu)}
     if job.study.impression:
         kept["impression"] = without_placeholders(job.study.impression, job.study.language)
+    if job.study.sentences:
+        kept["sentences"] = [list(pair) for pair in job.study.sentences]
     if truth.conflicts:
         kept["conflicts"] = list(truth.conflicts)
     return kept
@@ -348,6 +350,17 @@ def read_refused(out: Path | str) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def _whole_lines(path: Path) -> Path:
+    """Cuts off half a line that a killed run left at the end."""
+    if path.is_file():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as handle:
+                handle.truncate(whole)
+    return path
 
 
 # ------------------------------------------------------------------------------------------- texts
