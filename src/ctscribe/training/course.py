@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from rich.console import Console
 from torch import nn
 
 from ctscribe import checkpoint, ontology
@@ -35,6 +36,8 @@ from ctscribe.training.loop import train
 from ctscribe.training.losses import standard_losses
 from ctscribe.training.order import BatchSource, ordered_batches
 from ctscribe.training.phantoms import PhantomPlan, fill_store
+from ctscribe.training.pretraining.model import CONTRASTS, PRETRAINING, PretrainConfig, with_heads
+from ctscribe.training.pretraining.transfer import StartConfig, start_from
 from ctscribe.training.stages import Stage, TrainConfig
 from ctscribe.training.thresholds import LEAST_CHANCE, tune
 from ctscribe.training.wording import Spoken, WordingSamples, collate_wording, train_tokenizer
@@ -84,6 +87,8 @@ class CourseConfig:
         model: the network.
         train: stages and optimisation.
         data: the phantoms.
+        pretrain: heads of the losses ``masked``, ``clip`` and ``siglip``; built only where a stage names one.
+        start: weights to begin with.
     """
 
     recipe: str
@@ -91,6 +96,8 @@ class CourseConfig:
     model: ModelConfig
     train: TrainConfig
     data: PhantomData = field(default_factory=PhantomData)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    start: StartConfig = field(default_factory=StartConfig)
 
 
 def run(config: CourseConfig, run_dir: Path | str) -> Path:
@@ -106,9 +113,12 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
         tokenizer = tokenizer_of(config, folder)
     torch.manual_seed(config.train.seed)
     model = CTReportModel(config.model, tokenizer)
+    learner = with_heads(model, config.pretrain, (name for stage in config.train.stages for name in stage.losses))
+    if config.start.weights:
+        begin(learner, config.start, folder, quiet=not world.main)
     source = Sources(config, model.language.tokenizer, studies)
     result = train(
-        model,
+        learner,
         config.train,
         source,
         standard_losses(),
@@ -122,6 +132,15 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
     if result.averaged is not None or world.size > 1:
         load_weights(model, result.averaged or result.weights)
     return finish(model, config, validation, folder / "checkpoint")
+
+
+def begin(learner: nn.Module, start: StartConfig, folder: Path, *, quiet: bool = False) -> None:
+    """Load the weights to begin with; what was and was not taken is printed and kept in ``transfer.json``."""
+    report = start_from(learner, start)
+    if not quiet:
+        report.save(folder / "transfer.json")
+        text = f"{start.weights}: {report.summary()}"
+        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def open_studies(config: CourseConfig, store: Path, first_seed: int, count: int, crowding: float = 1.0) -> StudyStore:
@@ -168,7 +187,7 @@ class Sources:
             return ordered_batches(wording, collate, batch_size=stage.batch_size, seed=seed, bucket=stage.bucket)
         if stage.data != "studies":
             raise ConfigError(f"stage {stage.name!r}: unknown data {stage.data!r}", expected="text or studies")
-        writes = "report" in stage.losses
+        writes = bool((CONTRASTS | {"report"}) & set(stage.losses))
         return ordered_batches(
             self.studies,
             Collate(self.tokenizer if writes else None, longest),
@@ -198,8 +217,8 @@ def probabilities(
 
 
 def validation_scores(model: nn.Module, stage: Stage, studies: StudyStore) -> dict[str, float]:
-    """Macro F1 and mean area under the ROC curve of the detector (nothing in stages that only read text)."""
-    if stage.data == "text":
+    """Macro F1 and mean area under the ROC curve of the detector (nothing in stages that do not teach it)."""
+    if stage.data == "text" or set(stage.losses) <= PRETRAINING:
         return {}
     probability, truth = probabilities(model, studies)
     _, f1 = tune(probability, truth)

@@ -13,6 +13,15 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+SPEC_WEIGHTS: Mapping[str, float] = {
+    "report": 1.0,
+    "slots": 0.5,
+    "relations": 0.3,
+    "consistency": 0.2,
+    "alignment": 0.1,
+}
+"""The specification's weights of the total loss."""
+
 
 @dataclass(frozen=True)
 class LossValue:
@@ -38,6 +47,7 @@ def standard_losses() -> Mapping[str, Loss]:
     """Every loss under the name recipes call it by, with its default settings."""
     from ctscribe.training.losses.alignment import AlignmentLoss
     from ctscribe.training.losses.change import ChangeLoss
+    from ctscribe.training.losses.clip import ClipLoss
     from ctscribe.training.losses.collapse import SlotOverlapLoss, SlotUseLoss
     from ctscribe.training.losses.consistency import ConsistencyLoss
     from ctscribe.training.losses.edges import EdgeLoss
@@ -48,10 +58,12 @@ def standard_losses() -> Mapping[str, Loss]:
         SizeLoss,
         WhereLoss,
     )
+    from ctscribe.training.losses.masked import MaskedLoss
     from ctscribe.training.losses.masks import MaskLoss
     from ctscribe.training.losses.priors import PriorsLoss
     from ctscribe.training.losses.report import ReportLoss
     from ctscribe.training.losses.routing import RoutingLoss
+    from ctscribe.training.losses.siglip import SiglipLoss
     from ctscribe.training.losses.slots import SlotLoss
 
     return {
@@ -69,6 +81,9 @@ def standard_losses() -> Mapping[str, Loss]:
         "priors": PriorsLoss(),
         "slot_use": SlotUseLoss(),
         "slot_overlap": SlotOverlapLoss(),
+        "masked": MaskedLoss(),
+        "clip": ClipLoss(),
+        "siglip": SiglipLoss(),
         "routing": RoutingLoss(),
         "change": ChangeLoss(),
     }
