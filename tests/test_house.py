@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ctscribe"
 COMMANDS = (
     *("report", "impression", "demo", "phantom", "segment", "deidentify", "prepare"),
-    *("train", "runs", "evaluate", "label", "inspect", "info"),
+    *("train", "runs", "evaluate", "label", "inspect", "models", "info"),
 )
 READER_STUDY = ("build", "score", "power")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

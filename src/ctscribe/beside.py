@@ -133,13 +133,12 @@ def read_labs(table: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
     Raises:
         UsageError: an unknown name, or a value that is not a number above zero.
     """
-    spelled = {name: name for name in lab_table()}
+    spelled: dict[str, str] = {name: name for name in lab_table()}
     for name, entry in lab_table().items():
         spelled |= {word.lower(): name for words in entry["names"].values() for word in words}
     found = {}
     for word, value in table.items():
-        name = spelled.get(str(word).strip().lower())
-        if name is None:
+        if (name := spelled.get(str(word).strip().lower())) is None:
             units = ", ".join(f"{n} ({e['unit']})" for n, e in lab_table().items())
             raise UsageError(f"unknown laboratory value {word!r}", expected=units)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:

@@ -152,15 +152,13 @@ class CTReportModel(nn.Module):
         visual = self.vision(volume)
         return visual, self.scene(visual, regions, beside, before)
 
-    def check_beside(self, beside: StudyBeside | None) -> None:
+    def check_inputs(self, given: Sequence[str]) -> None:
         """Refuse what the model was not trained to read, instead of leaving it out silently."""
-        strange = [
-            name for name in (beside.given if beside is not None else ()) if name not in self.config.inputs.names
-        ]
-        if strange:
+        read = self.config.inputs.names
+        if strange := [name for name in ("prior", "history", "labs") if name in given and name not in read]:
             raise UsageError(
                 f"this model was not trained to read {' and '.join(strange)}",
-                expected=f"a scan{''.join(f', {name}' for name in self.config.inputs.names)}",
+                expected=", ".join(("a scan", *read)),
                 hint="leave it out, or train a model with " + " ".join(f"model.inputs.{name}=true" for name in strange),
             )
 
@@ -194,17 +192,9 @@ class CTReportModel(nn.Module):
             UsageError: ``beside`` holds something that the model does not read.
         """
         self.check_grid(volume)
-        self.check_beside(beside)
+        self.check_inputs(() if beside is None else beside.given)
         device = next(self.parameters()).device
-        batch = VolumeBatch(
-            hu=torch.from_numpy(volume.hu.astype(np.float32))[None].to(device),
-            spacing=torch.tensor([volume.spacing], dtype=torch.float32, device=device),
-        )
-        masks = RegionMasks(
-            occupancy=torch.from_numpy(occupancy.astype(np.float32))[None].to(device),
-            present=torch.from_numpy(present)[None].to(device),
-            names=ontology.model_regions(),
-        )
+        batch, masks = on_grid(volume, occupancy, present, device)
         visual, scene = self.see(batch, masks, None if beside is None else beside.to(device))
         limits = thresholds or Thresholds()
         facts = decide(scene.findings, limits)
@@ -220,6 +210,25 @@ class CTReportModel(nn.Module):
             raise ValueError(
                 f"the model reads {grid.shape} voxels at {grid.spacing} mm, got {volume.shape} at {volume.spacing} mm"
             )
+
+
+def on_grid(
+    volume: Volume,
+    occupancy: Float[np.ndarray, "r t h w"],
+    present: Bool[np.ndarray, " r"],
+    device: torch.device | str = "cpu",
+) -> tuple[VolumeBatch, RegionMasks]:
+    """One scan and its regions as a batch of one."""
+    batch = VolumeBatch(
+        hu=torch.from_numpy(volume.hu.astype(np.float32))[None].to(device),
+        spacing=torch.tensor([volume.spacing], dtype=torch.float32, device=device),
+    )
+    masks = RegionMasks(
+        occupancy=torch.from_numpy(occupancy.astype(np.float32))[None].to(device),
+        present=torch.from_numpy(present)[None].to(device),
+        names=ontology.model_regions(),
+    )
+    return batch, masks
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import typer
 
 from ctscribe.cli import screen
 from ctscribe.cli.data import PATH, SERIES
+from ctscribe.errors import UsageError
 
 if TYPE_CHECKING:
     from ctscribe.impression import Context
@@ -46,6 +47,15 @@ LANGUAGE = typer.Option(Language.en, "--lang", help="Language of the report.")
 CONTEXT = typer.Option(
     "", "--context", metavar="KEY=VALUE,...", help="What is known: age=61,smoker=true, or a JSON or YAML file."
 )
+PRIOR = typer.Option(None, "--prior", metavar="PATH", help="Earlier scan, for models trained with one.")
+SEGMENTER = typer.Option(
+    "classical", "--segmenter", metavar="WORD", help="classical, or an installed program; `ctscribe models` lists them."
+)
+DAYS = typer.Option(None, "--prior-days", min=0, help="Days between the earlier scan and this one.")
+HISTORY = typer.Option("", "--history", metavar="TEXT", help="Clinical history, for models trained with it.")
+LABS = typer.Option(
+    None, "--labs", metavar="FILE", help="Laboratory values (JSON or YAML: crp: 80), for models trained with them."
+)
 MODEL = typer.Option(None, "--model", metavar="DIR", help="Model folder; default: the bundled demonstration model.")
 
 
@@ -62,6 +72,11 @@ def report(
     device: str = typer.Option("cpu", "--device", help="Torch device, such as cpu or cuda:0."),
     seed: int = typer.Option(0, "--seed", help="The same seed gives the same report."),
     context: str = CONTEXT,
+    prior: Path | None = PRIOR,
+    prior_days: float | None = DAYS,
+    history: str = HISTORY,
+    labs: Path | None = LABS,
+    segmenter: str = SEGMENTER,
     identifiers: bool = typer.Option(
         False, "--identifiers", help="Write SOP Instance UIDs into the evidence. They identify the patient's images."
     ),
@@ -82,6 +97,8 @@ def report(
         screen.output_folder(out)
     options: dict[str, Any] = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
     options |= {"context": _context(context), "pretrained": pretrained}
+    options |= {"prior": prior, "prior_days": prior_days, "history": history, "labs": _labs(labs)}
+    options["segmenter"] = segmenter
     made, contents = make(path, lang.value, model, options, draw=out is not None)
     written = {} if out is None else screen.write_together(out, contents)
     if as_json:
@@ -100,6 +117,21 @@ def _context(words: str) -> Context | None:
     return read(words) if words.strip() else None
 
 
+def _labs(path: Path | None) -> dict[str, Any] | None:
+    """The table in a file of laboratory values; None without a file."""
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--labs {path}", expected="a readable JSON or YAML file", got=str(error)) from error
+    if not isinstance(table, dict):
+        raise UsageError(f"--labs {path}", expected="a table such as crp: 80", got=type(table).__name__)
+    return table
+
+
 def make(
     path: Path, language: Any, model: Path | None, options: dict[str, Any], *, draw: bool = True
 ) -> tuple[ReportResult, dict[str, bytes]]:
@@ -114,6 +146,7 @@ def make(
             options.get("device", "cpu"),
             identifiers=options.get("identifiers", False),
             pretrained=options.get("pretrained"),
+            segmenter=options.get("segmenter", "classical"),
         )
         made = reporter.report(
             path,
@@ -122,6 +155,10 @@ def make(
             seed=options.get("seed", 0),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             context=options.get("context"),
+            prior=options.get("prior"),
+            prior_days=options.get("prior_days"),
+            history=options.get("history", ""),
+            labs=options.get("labs"),
             on_step=lambda name: step(STEP_NAMES[name]),
         )
         if not draw:

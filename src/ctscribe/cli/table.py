@@ -16,6 +16,7 @@ from ctscribe.cli.evaluate import evaluate
 from ctscribe.cli.impression import impression
 from ctscribe.cli.info import info
 from ctscribe.cli.label import label
+from ctscribe.cli.models import models
 from ctscribe.cli.phantom import phantom
 from ctscribe.cli.prepare import deidentify, prepare
 from ctscribe.cli.reader_study import app as reader_study
@@ -58,6 +59,7 @@ app.command("runs")(runs)
 app.command("evaluate")(evaluate)
 app.command("label")(label)
 app.add_typer(reader_study, name="reader-study")
+app.command("models")(models)
 app.command("info")(info)
 
 

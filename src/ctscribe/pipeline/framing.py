@@ -56,9 +56,30 @@ def _chosen_for(ingest: IngestReport) -> list[str]:
     return sorted((key for key in gains if gains[key] > 0), key=lambda key: -gains[key]) or ["first"]
 
 
-def comparison(language: Language) -> tuple[Sentence, ...]:
-    """No earlier study is ever known at this stage."""
-    return (Sentence(phrases()["comparison"][language]),)
+def comparison(
+    language: Language, changes: Mapping[str, tuple[str, float]] | None = None, days: float | None = None
+) -> tuple[Sentence, ...]:
+    """What was compared with, and what became of each kind of finding.
+
+    Args:
+        changes: kind -> (change, how sure), as the model says it; None without an earlier scan.
+        days: between the scans, where known.
+    """
+    if changes is None:
+        return (Sentence(phrases()["comparison"][language]),)
+    words = phrases()["compared"]
+    told = [words["with"][language] if days is None else words["with_days"][language].format(days=round(days))]
+    for change in (key for key in words if key not in ("with", "with_days", "nothing")):
+        kinds = tuple(kind for kind, (said, _) in changes.items() if said == change)
+        if kinds:
+            told.append(words[change][language].format(kind=_listed(kinds, language)))
+    if not changes:
+        told.append(words["nothing"][language])
+    return tuple(Sentence(text) for text in told)
+
+
+def _listed(kinds: tuple[str, ...], language: Language) -> str:
+    return (", " if language == "en" else "、").join(ontology.findings()[k].names[language][0] for k in kinds)
 
 
 def note(code: str, *, value: object = "", kinds: tuple[str, ...] = (), text: str = "any") -> QualityNote:
@@ -72,7 +93,7 @@ def note(code: str, *, value: object = "", kinds: tuple[str, ...] = (), text: st
     entry = phrases()["notes"][code]
     message: dict[str, str] = {}
     for language in LANGUAGES:
-        listed = (", " if language == "en" else "、").join(ontology.findings()[k].names[language][0] for k in kinds)
+        listed = _listed(kinds, language)
         named = phrases()["texts"][text][language]
         message[language] = entry[language].format(value=value, kind=listed, text=named)
     return QualityNote(code, message, entry["severity"])

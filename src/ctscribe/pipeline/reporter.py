@@ -8,7 +8,7 @@ load_study ─ segment ─ check_chest ─ place ─ describe ─ read back ─ 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report import Finding, Provenance, QualityNote, Report, ReportText, Sentence
 
 if TYPE_CHECKING:
+    from ctscribe.beside import StudyBeside
     from ctscribe.checkpoint import LoadedModel
     from ctscribe.data import Study
     from ctscribe.data.anatomy import Segmentation
@@ -62,6 +63,7 @@ class Reporter:
         device: a torch device.
         identifiers: True writes SOP Instance UIDs into the evidence; they identify the patient's images.
         pretrained: where the pretrained decoder lies that the model folder names, see `checkpoint.load`.
+        segmenter: who outlines the regions: ``"classical"``, or a program as in `data.anatomy.tools.segmenter`.
 
     ```python
     result = Reporter().report("study/", language="both")
@@ -76,11 +78,13 @@ class Reporter:
         *,
         identifiers: bool = False,
         pretrained: str | Path | None = None,
+        segmenter: str = "classical",
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = device
         self.identifiers = identifiers
         self.pretrained = pretrained
+        self.segmenter = segmenter
         self._model: LoadedModel | None = None
 
     @property
@@ -105,6 +109,10 @@ class Reporter:
         seed: int = 0,
         created: str = "",
         context: Context | None = None,
+        prior: str | Path | None = None,
+        prior_days: float | None = None,
+        history: str = "",
+        labs: Mapping[str, float] | None = None,
         on_step: Callable[[str], None] | None = None,
     ) -> ReportResult:
         """Read a scan and write its report.
@@ -116,17 +124,23 @@ class Reporter:
             seed: of everything random; the same seed gives the same report.
             created: time of writing to put into the report (ISO 8601); "" leaves it out.
             context: what is known beside the scan (age, smoking, an earlier report), for the impression.
+            prior: an earlier scan of the same patient, for models trained with one; `prior_days` lie between them.
+            history: the clinical history, for models trained with it.
+            labs: laboratory values by name, in the units of ``ontology/labs.yaml``, for models trained with them.
             on_step: called with the name of each step as it begins, see `STEPS`.
 
         Raises:
             InputRefused: the scan is not something a report may be written from.
             CheckpointError: no usable model.
-            UsageError: unknown language or series.
+            UsageError: unknown language or series, or something beside the scan that the model does not read.
         """
+        from ctscribe.pipeline import framing
+
         languages = _languages(language)
         clock = _Clock(on_step)
         with clock("load"):
             study, model = self._load(Path(path), series)
+            beside = self._beside(model, prior, prior_days, history, labs)
         with clock("segment"):
             segmentation = self._segment(study)
         with clock("check"):
@@ -134,12 +148,16 @@ class Reporter:
         with clock("place"):
             placed = self._place(study, segmentation, model)
         with clock("describe"):
-            description = self._describe(model, placed, languages, seed)
+            description = self._describe(model, placed, languages, seed, beside)
         with clock("ground"):
             read = self._ground(description, segmentation, placed, languages)
         with clock("write"):
             findings = _findings(read)
-            texts = {code: _text(read[code], findings, study, code, context) for code in languages}
+            compared = description.changes if prior is not None else None
+            texts = {
+                code: _text(read[code], findings, study, code, context, framing.comparison(code, compared, prior_days))
+                for code in languages
+            }
             quality = _quality(study, segmentation, placed, chest_notes, read, description.detections)
             report = Report(
                 findings=findings,
@@ -156,9 +174,9 @@ class Reporter:
         return load_study(path, series=series), self.model
 
     def _segment(self, study: Study) -> Segmentation:
-        from ctscribe.data.anatomy import segment
+        from ctscribe.data.anatomy.tools import segmenter
 
-        return segment(study.volume)
+        return segmenter(self.segmenter)(study.volume)
 
     def _check(self, study: Study, segmentation: Segmentation) -> tuple:
         from ctscribe.data.bodypart import check_chest
@@ -177,12 +195,46 @@ class Reporter:
             cells=model.cells,
         )
 
-    def _describe(self, model: LoadedModel, placed: Placed, languages: Sequence[Language], seed: int) -> Description:
+    def _beside(
+        self,
+        model: LoadedModel,
+        prior: str | Path | None,
+        days: float | None,
+        history: str,
+        labs: Mapping[str, float] | None,
+    ) -> StudyBeside | None:
+        """What is known beside the scan, refused before anything is computed where the model does not read it."""
+        if prior is None and not history.strip() and not labs:
+            if days is not None:
+                raise UsageError("the days between two scans", expected="an earlier scan to go with them")
+            return None
+        from ctscribe.beside import StudyBeside, history_ids, lab_values, read_labs
+
+        known = StudyBeside(history=history_ids([history]), labs=lab_values([read_labs(labs or {})]))
+        names = (*known.given, *(("prior",) if prior is not None else ()))
+        model.model.check_inputs(names)
+        if prior is None:
+            return known
+        study, _ = self._load(Path(prior), None)
+        segmentation = self._segment(study)
+        self._check(study, segmentation)
+        return _with_prior(known, self._place(study, segmentation, model), days)
+
+    def _describe(
+        self,
+        model: LoadedModel,
+        placed: Placed,
+        languages: Sequence[Language],
+        seed: int,
+        beside: StudyBeside | None,
+    ) -> Description:
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return model.describe(placed.volume, placed.occupancy, placed.present, languages)
+            if beside is None:
+                return model.describe(placed.volume, placed.occupancy, placed.present, languages)
+            return model.describe(placed.volume, placed.occupancy, placed.present, languages, beside)
 
     def _ground(
         self,
@@ -206,6 +258,25 @@ class Reporter:
             code: read_back(description.texts[code], code, description.detections, locate, extents.of_finding)
             for code in languages
         }
+
+
+def _with_prior(known: StudyBeside, placed: Placed, days: float | None) -> StudyBeside:
+    """An earlier scan, on the model's grid, joins what else is known."""
+    import math
+    from dataclasses import replace
+
+    import torch
+
+    from ctscribe.model import on_grid
+
+    volume, regions = on_grid(placed.volume, placed.occupancy, placed.present)
+    return replace(
+        known,
+        prior=volume,
+        prior_regions=regions,
+        prior_given=torch.ones(1, dtype=torch.bool),
+        days=torch.tensor([math.nan if days is None else float(days)]),
+    )
 
 
 class _Clock:
@@ -245,6 +316,7 @@ def _text(
     study: Study,
     language: Language,
     context: Context | None,
+    comparison: tuple[Sentence, ...],
 ) -> ReportText:
     """All sections of one language."""
     from ctscribe import impression
@@ -255,7 +327,7 @@ def _text(
     written = impression.write(said, language, context=context, text=" ".join(s.text for s in sentences))
     return ReportText(
         technique=framing.technique(study.ingest, language),
-        comparison=framing.comparison(language),
+        comparison=comparison,
         findings=tuple(_sentence(s.text, s.findings, findings) for s in sentences),
         impression=_sentences(
             (line for line in written.lines if line.statements[0].role != "critical"), said, findings
