@@ -47,7 +47,10 @@ def _show(found: list[RunSummary], changed: dict[str, list[Any]]) -> None:
     from ctscribe.cli import screen
 
     scores = list(dict.fromkeys(name for run in found for name in run.scores))
-    table = Table("run", "steps", "stage", "loss", *scores, "s/step", "processes", "commit")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for name in ("steps", "stage", "loss", *scores, "s/step", "processes", "commit"):
+        table.add_column(name, no_wrap=True)
     for run in found:
         table.add_row(
             run.run,
@@ -61,7 +64,14 @@ def _show(found: list[RunSummary], changed: dict[str, list[Any]]) -> None:
         )
     screen.console().print(table)
     if changed:
-        apart = Table("setting", *(Path(run.run).name for run in found), title="what differs", title_justify="left")
+        apart = Table(
+            "setting",
+            *(Path(run.run).name for run in found),
+            title="what differs",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+        )
         for name, values in changed.items():
             apart.add_row(name, *("" if value is None else str(value) for value in values))
         screen.console().print(apart)

@@ -3,6 +3,7 @@
 ```
 world.py    World: who am I, how many are we; sums and shared values     (torchrun's variables, torch.distributed)
 spread.py   replicate(objective) (DDP), shard(model) (FSDP2)              the model's own code is untouched
+gather.py   rows of all processes in one tensor, for losses that compare studies
 shards.py   whole(tensor), like(tensor, place): between a sharded tensor and the whole one
 ```
 

@@ -37,13 +37,11 @@ def open_boards(names: Sequence[str], run_dir: Path, last_step: int) -> tuple[Sc
     Raises:
         DependencyMissing: a named board's package is not installed.
     """
-    opened: list[Scalars] = []
+    opened: list[Scalars] = [MLflow(run_dir) if name == "mlflow" else WeightsAndBiases(run_dir) for name in names]
     try:
         opened.append(TensorBoard(run_dir / "tensorboard", last_step))
     except ImportError:
         pass
-    for name in names:
-        opened.append(MLflow(run_dir) if name == "mlflow" else WeightsAndBiases(run_dir))
     return tuple(opened)
 
 

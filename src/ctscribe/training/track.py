@@ -132,12 +132,12 @@ class Tracker:
     ) -> None:
         self.run_dir = run_dir
         self.console = console or Console(stderr=True, quiet=muted)
+        self._boards = () if muted else open_boards(boards, run_dir, last_step)
         files = ["metrics.jsonl", "speed.jsonl"]
         if not muted:
             for name in files:
                 cut_metrics(run_dir / name, last_step)
         self._metrics, self._speed = (JsonLines(Path(os.devnull) if muted else run_dir / name) for name in files)
-        self._boards = () if muted else open_boards(boards, run_dir, last_step)
         self._bar: Progress | None = None
         self._task: Any = None
         self._started, self._first, self._count = time.monotonic(), 0, 0
