@@ -137,24 +137,19 @@ def test_a_block_computes_what_it_computed_where_it_was_trained() -> None:
     config._attn_implementation = "eager"
     theirs = ViTLayer(config).eval()
     own = read_published(state).blocks[0]
-    wanted = dict(theirs.named_parameters())
-    query, (key, value) = own["attention.q.weight"], own["attention.kv.weight"].chunk(2)
-    biases = [own["attention.q.bias"], *own["attention.kv.bias"].chunk(2)]
-    for name, parameter in wanted.items():
-        for part, short, weight, bias in zip(
-            ("query", "key", "value"), "qkv", (query, key, value), biases, strict=True
+    for kind in ("weight", "bias"):
+        key, value = own[f"attention.kv.{kind}"].chunk(2)
+        for part, tensor in (
+            (theirs.attention.q_proj, own[f"attention.q.{kind}"]),
+            (theirs.attention.k_proj, key),
+            (theirs.attention.v_proj, value),
+            (theirs.attention.o_proj, own[f"attention.out.{kind}"]),
+            (theirs.mlp.fc1, own[f"mlp.up.{kind}"]),
+            (theirs.mlp.fc2, own[f"mlp.down.{kind}"]),
+            (theirs.layernorm_before, own[f"norm1.{kind}"]),
+            (theirs.layernorm_after, own[f"norm2.{kind}"]),
         ):
-            if f".{part}." in name or f".{short}_proj." in name:
-                parameter.data = weight if name.endswith("weight") else bias
-        for old, new in (
-            ("attention.output.dense", "attention.out"), ("attention.o_proj", "attention.out"),
-            ("intermediate.dense", "mlp.up"), ("mlp.fc1", "mlp.up"), ("mlp.fc2", "mlp.down"),
-            ("layernorm_before", "norm1"), ("layernorm_after", "norm2"),
-        ):  # fmt: skip
-            if name.startswith(old):
-                parameter.data = own[name.replace(old, new)]
-        if name.startswith("output.dense"):
-            parameter.data = own[name.replace("output.dense", "mlp.down")]
+            getattr(part, kind).data = tensor
     net = encoder(positions=("none", "none", "none"))
     report = into_encoder(net, read_published(state))
     assert report.taken["stages.0.0.block.attention.q.weight"] == "block 0"
@@ -264,7 +259,8 @@ def test_the_curriculum_runs_from_pretraining_to_a_model_folder(tmp_path: Path) 
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     seen = {row["stage"]: row["seen"] for row in rows if "seen" in row}
     assert list(seen) == [s.name for s in config.train.stages]
-    assert all(count for stage in ("masked", "contrast", "multitask") for count in seen[stage].values())
+    assert seen["masked"]["masked"] == seen["contrast"]["siglip"] == seen["multitask"]["presence"] == 2
+    assert seen["refine"].keys() == SPEC_WEIGHTS.keys()
     kept = load_file(tmp_path / "run" / "averaged.safetensors")
     assert any(name.startswith("masked.") for name in kept)
     assert not any(name.startswith(("masked.", "contrast.")) for name in load_file(folder / "model.safetensors"))
