@@ -12,7 +12,7 @@ from ctscribe import ontology
 from ctscribe.checkpoint import ModelInfo
 from ctscribe.data.anatomy import Segmentation
 from ctscribe.data.study import IngestReport, SourceMap, Study, Technique
-from ctscribe.model import Description, Detection, GridContract
+from ctscribe.model import Description, Detection, GridContract, Thresholds
 from ctscribe.report import Finding
 from ctscribe.report.render import render_text
 from ctscribe.tensors import Affine, Volume
@@ -84,6 +84,7 @@ class FakeModel:
     cells: tuple[int, int, int] = (16, 16, 16)
     regions: tuple[str, ...] = ontology.model_regions()
     info: ModelInfo = field(default_factory=lambda: ModelInfo("fake", watermark=WATERMARK, checkpoint_hash="f" * 16))
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
     def describe(
         self, volume: Volume, occupancy: np.ndarray, present: np.ndarray, languages: Sequence[str]

@@ -18,7 +18,7 @@ def test_the_comparison_says_what_became_of_the_findings_in_both_languages() -> 
     english = [s.text for s in framing.comparison("en", CHANGES, 90)]
     assert english == [
         "Earlier scan, 90 days before.",
-        "Larger than before: lung nodule, mass.",
+        "Larger than before: lung nodule, lung mass.",
         "No longer seen: pleural effusion.",
     ]
     chinese = "".join(s.text for s in framing.comparison("zh", CHANGES))

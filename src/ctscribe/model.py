@@ -18,6 +18,7 @@ from ctscribe.facts import LARGEST_MM, FindingFacts, attribute_table, findings_o
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.language.station import LanguageConfig, Writer
 from ctscribe.report import Finding
+from ctscribe.scene.priors import Violation, violations
 from ctscribe.scene.station import Scene, SceneConfig
 from ctscribe.tensors import FindingLogits, RegionMasks, SceneTokens, VisualTokens, Volume, VolumeBatch
 from ctscribe.vision.build import build_encoder
@@ -72,11 +73,27 @@ class ModelOutputs:
 @dataclass(frozen=True)
 class Thresholds:
     """From logits to decisions, per finding kind: probabilities above ``present`` are stated, those between
-    ``uncertain`` and ``present`` are hedged; a place is named above ``where``."""
+    ``uncertain`` and ``present`` are hedged; a place is named above ``where``.
+
+    Logits of a kind are divided by its ``temperature`` first, so that probabilities can be taken at their word
+    (``calibration_error``: expected calibration error on the validation studies before and after; empty where nobody
+    calibrated). On kinds of which the model is less sure than ``abstain``, either way, it does not commit itself.
+    """
 
     present: dict[str, float] = field(default_factory=dict)
     uncertain: dict[str, float] = field(default_factory=dict)
     where: float = 0.5
+    temperature: dict[str, float] = field(default_factory=dict)
+    calibration_error: tuple[float, ...] = ()
+    abstain: float = 0.0
+
+    def probabilities(self, logits: FindingLogits) -> Float[Tensor, "b f"]:
+        """Calibrated probability of presence."""
+        presence = logits.presence.float()
+        if not self.temperature:
+            return presence.sigmoid()
+        by = [self.temperature.get(kind, 1.0) for kind in ontology.findings()]
+        return (presence / torch.tensor(by, device=presence.device)).sigmoid()
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,7 @@ class Detection:
     """One finding as the detector sees it, before words.
 
     ``heat`` (t, h, w): probability per fine token, on the model grid divided evenly into cells.
+    ``abstained``: the model is not sure enough, either way, to commit itself.
     """
 
     kind: str
@@ -94,6 +112,7 @@ class Detection:
     size_mm: tuple[float, ...]
     attributes: tuple[tuple[str, str], ...]
     heat: Float[np.ndarray, "t h w"]
+    abstained: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,13 +120,14 @@ class Description:
     """What the model has to say about one scan: a text per language, and what was detected.
 
     ``changes``: what became of each kind of finding since the earlier scan and how sure that is, for kinds that were
-    found in one of the two.
+    found in one of the two. ``violations``: rules of anatomy that what was marked breaks.
     """
 
     texts: dict[str, str]
     detections: tuple[Detection, ...]
     findings: tuple[Finding, ...]
     changes: dict[str, tuple[str, float]] = field(default_factory=dict)
+    violations: tuple[Violation, ...] = ()
 
 
 @runtime_checkable
@@ -201,7 +221,7 @@ class CTReportModel(nn.Module):
         texts = {code: self.language.write(facts, [code], visual, scene)[0] for code in languages}
         grid = visual.fine.grid
         seen = detections(scene.findings, limits, grid)
-        return Description(texts, seen, findings_of(facts, 0), changes(scene, seen))
+        return Description(texts, seen, findings_of(facts, 0), changes(scene, seen), violations(scene, grid)[0])
 
     def check_grid(self, volume: Volume) -> None:
         """Refuse a volume that is not on the contract's grid."""
@@ -235,6 +255,9 @@ def on_grid(
 def decide(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
     """Logits -> facts, by the checkpoint's thresholds; forbidden places cannot be chosen."""
     facts = best_guess(logits, limits)
+    chances = limits.probabilities(logits)
+    sure = torch.maximum(chances, 1 - chances) >= limits.abstain
+    facts = replace(facts, state=facts.state * sure)
     said = facts.state > 0
     return FindingFacts(
         state=facts.state,
@@ -247,7 +270,7 @@ def decide(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
 def best_guess(logits: FindingLogits, limits: Thresholds) -> FindingFacts:
     """States by the thresholds; places, sizes and attributes for every kind, as if it were present."""
     kinds, names = list(ontology.findings()), list(ontology.model_regions())
-    probability = logits.presence.float().sigmoid().cpu()
+    probability = limits.probabilities(logits).cpu()
     where = logits.where.float().sigmoid().cpu()
     high = torch.tensor([limits.present.get(k, 0.5) for k in kinds])
     low = torch.tensor([limits.uncertain.get(k, limits.present.get(k, 0.5)) for k in kinds])
@@ -277,6 +300,7 @@ def detections(logits: FindingLogits, limits: Thresholds, grid: tuple[int, int, 
     """Every finding kind of the first study as a `Detection`, most probable first."""
     names = ontology.model_regions()
     listed = []
+    probabilities = limits.probabilities(logits)[0]
     facts = best_guess(logits, limits)
     guessed = {f.kind: f for f in findings_of(replace(facts, state=torch.full_like(facts.state, 2)), 0)}
     for column, kind in enumerate(ontology.findings()):
@@ -287,13 +311,14 @@ def detections(logits: FindingLogits, limits: Thresholds, grid: tuple[int, int, 
         listed.append(
             Detection(
                 kind=kind,
-                probability=float(logits.presence[0, column].float().sigmoid()),
+                probability=float(probabilities[column]),
                 threshold=limits.present.get(kind, 0.5),
                 regions=guessed[kind].regions,
                 region_probabilities=chances,
                 size_mm=guessed[kind].size_mm,
                 attributes=guessed[kind].attributes,
                 heat=heat.cpu().numpy(),
+                abstained=max(float(probabilities[column]), 1 - float(probabilities[column])) < limits.abstain,
             )
         )
     return tuple(sorted(listed, key=lambda d: -d.probability))

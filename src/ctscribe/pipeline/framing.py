@@ -78,6 +78,30 @@ def comparison(
     return tuple(Sentence(text) for text in told)
 
 
+DEFINITE, LIKELY = 0.9, 0.6
+"""Calibrated probabilities from which a finding is called definite or likely; below it is possible."""
+
+
+def confidence_note(chances: Mapping[str, float]) -> QualityNote:
+    """How sure the model is of each kind that is stated, in three words."""
+    levels: dict[str, list[str]] = {"definite": [], "likely": [], "possible": []}
+    for kind, chance in chances.items():
+        levels["definite" if chance >= DEFINITE else "likely" if chance >= LIKELY else "possible"].append(kind)
+    words, entry = phrases()["confidence"], phrases()["notes"]["confidence"]
+    message: dict[str, str] = {}
+    for language in LANGUAGES:
+        parts = [words[n][language].format(kind=_listed(tuple(k), language)) for n, k in levels.items() if k]
+        message[language] = entry[language].format(value=("; " if language == "en" else "；").join(parts))
+    return QualityNote("confidence", message, entry["severity"])
+
+
+def violation_note(amount: float, says: Mapping[str, str]) -> QualityNote:
+    """A rule of anatomy that is broken by `amount` (0 to 1), in the ontology's words."""
+    entry = phrases()["notes"]["anatomy_broken"]
+    message = {str(code): entry[code].format(value=round(100 * amount), text=says[code]) for code in LANGUAGES}
+    return QualityNote("anatomy_broken", message, entry["severity"])
+
+
 def _listed(kinds: tuple[str, ...], language: Language) -> str:
     return (", " if language == "en" else "、").join(ontology.findings()[k].names[language][0] for k in kinds)
 

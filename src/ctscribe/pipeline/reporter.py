@@ -159,10 +159,12 @@ class Reporter:
                 for code in languages
             }
             quality = _quality(study, segmentation, placed, chest_notes, read, description.detections)
+            quality += _confidence(model, findings, description.detections)
+            quality += [framing.violation_note(v.amount, v.says) for v in description.violations]
             report = Report(
                 findings=findings,
                 texts=texts,
-                quality=tuple(quality),
+                quality=tuple(_worst_first(quality)),
                 provenance=_provenance(model, study, created),
                 watermark=dict(model.info.watermark),
             )
@@ -357,7 +359,7 @@ def _quality(
     read: dict[Language, list[ReadSentence]],
     detections: Sequence[Detection],
 ) -> list[QualityNote]:
-    """Everything a reader must know, worst first."""
+    """Everything a reader must know."""
     from ctscribe.pipeline import framing, placing
     from ctscribe.pipeline.reading_back import kinds_that_differ
 
@@ -379,8 +381,25 @@ def _quality(
         cell = (length / count for length, count in zip(placed.volume.extent_mm, detections[0].heat.shape, strict=True))
         notes.append(framing.note("evidence_resolution", value=" x ".join(f"{mm:.0f}" for mm in cell)))
     notes.append(framing.impression_note())
+    return notes
+
+
+def _worst_first(notes: Sequence[QualityNote]) -> list[QualityNote]:
     rank = {"critical": 0, "warning": 1, "info": 2}
     return sorted(notes, key=lambda item: rank[item.severity])
+
+
+def _confidence(model: LoadedModel, findings: Sequence[Finding], detections: Sequence[Detection]) -> list[QualityNote]:
+    """How sure a calibrated model is of what is stated, and on what it does not commit itself."""
+    from ctscribe.pipeline import framing
+
+    notes = []
+    if kinds := tuple(d.kind for d in detections if d.abstained):
+        notes.append(framing.note("abstained", kinds=kinds))
+    stated = {f.kind: f.certainty for f in findings if f.status != "absent" and f.certainty is not None}
+    if model.thresholds.calibration_error and stated:
+        notes.append(framing.confidence_note(stated))
+    return notes
 
 
 def _disagreements(read: dict[Language, list[ReadSentence]], detections: Sequence[Detection]) -> list[QualityNote]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -54,18 +56,60 @@ def _chances(probability: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]
     return expit(max(slope, 0.0) * score + offset)
 
 
+def temperature(probability: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]) -> float:
+    """By what the logits of one kind should be divided so that their likelihood is largest (Guo et al., ICML 2017).
+
+    1 without any positive or any negative study; between 1/4 and 4, so that a handful of studies cannot do more.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logit
+
+    if truth.all() or not truth.any():
+        return 1.0
+    score = logit(np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6))
+
+    def cost(log_temperature: float) -> float:
+        seen = score / np.exp(log_temperature)
+        return float((np.logaddexp(0, seen) - truth * seen).sum() + SLOPE_PRIOR * log_temperature**2)
+
+    return float(np.exp(minimize_scalar(cost, bounds=(-np.log(4), np.log(4)), method="bounded").x))
+
+
+def calibrated(probability: Float[np.ndarray, "n f"], by: Sequence[float]) -> Float[np.ndarray, "n f"]:
+    """Probabilities with the logits of each kind divided by its temperature."""
+    from scipy.special import expit, logit
+
+    return expit(logit(np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)) / np.asarray(by))
+
+
+def calibration_error(probability: Float[np.ndarray, "n f"], truth: Bool[np.ndarray, "n f"]) -> float:
+    """Expected calibration error over all decisions, in the bins of `evaluation.calibration`."""
+    from ctscribe.evaluation.calibration import bin_of
+
+    p, y = probability.ravel(), truth.ravel().astype(float)
+    return float(np.abs(np.bincount(bin_of(p), y - p)).sum() / len(p))
+
+
 def tune(
     probability: Float[np.ndarray, "n f"], truth: Bool[np.ndarray, "n f"], *, hedge: float = 1.0
 ) -> tuple[Thresholds, dict[str, float]]:
-    """Thresholds for every kind, and the F1 each reaches on the studies it was chosen on.
+    """Temperature and threshold of every kind, and the F1 each reaches on the studies they were chosen on.
 
     Args:
         hedge: a finding is called uncertain down to this share of its threshold; 1 never hedges.
     """
     kinds = tuple(ontology.findings())
+    by = [round(temperature(probability[:, i], truth[:, i]), 4) for i in range(len(kinds))]
+    before = calibration_error(probability, truth)
+    probability = calibrated(probability, by)
     chosen = {kind: best_threshold(probability[:, i], truth[:, i]) for i, kind in enumerate(kinds)}
     present = {kind: round(cut, 4) for kind, (cut, _) in chosen.items()}
     return (
-        Thresholds(present=present, uncertain={kind: round(cut * hedge, 4) for kind, cut in present.items()}),
+        Thresholds(
+            present=present,
+            uncertain={kind: round(cut * hedge, 4) for kind, cut in present.items()},
+            temperature=dict(zip(kinds, by, strict=True)),
+            calibration_error=(round(before, 4), round(calibration_error(probability, truth), 4)),
+        ),
         {kind: f1 for kind, (_, f1) in chosen.items()},
     )
