@@ -156,7 +156,7 @@ def test_a_batch_without_texts_pairs_nobody() -> None:
 
 def test_negatives_of_other_processes_count_as_if_all_were_in_one(tmp_path: Path) -> None:
     file = tmp_path / "two.pt"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29641"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [*command, str(ROOT / "tests" / "pretraining_run.py"), str(file)],
