@@ -7,6 +7,7 @@ Scores and settings go there; no report, study name or image ever does. Nothing 
 from __future__ import annotations
 
 import importlib
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -88,7 +89,7 @@ class WeightsAndBiases:
         api = _package("wandb")
         note = run_dir / "wandb.id"
         if not note.exists():
-            note.write_text(api.util.generate_id() + "\n", encoding="utf-8")
+            note.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
         self._run: Any = api.init(
             project="ctscribe",
             name=run_dir.name,
