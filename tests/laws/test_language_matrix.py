@@ -49,15 +49,14 @@ OTHER: dict[str, Any] = {
     "strategy": "parallel",
     "compress": "resampler",
     "dtype": "bfloat16",
-    "wording": "canonical",
     "checkpointing": True,
 }
 WITH: dict[str, dict[str, Any]] = {
     "queries": {"compress": "qformer", "queries": 3},
     "compress_layers": {"compress": "qformer", "compress_layers": 1},
 }
-PATHS = {"pretrained", "adapt", "lora_rank", "vocab"}
-"""Fields that need a decoder on disk, or act on the tokenizer before the station is built: tested below."""
+PATHS = {"pretrained", "adapt", "lora_rank", "vocab", "wording"}
+"""Fields that need a decoder on disk (tested below), act on the tokenizer (in the course), or have a file of tests."""
 
 
 def seen(model: Writer) -> tuple[Any, ...]:
