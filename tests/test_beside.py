@@ -232,7 +232,7 @@ def test_both_scans_together_tell_what_became_of_a_nodule_of_any_size() -> None:
     head, when = ChangeHead(32), When(32)
     sizes = np.random.default_rng(0).uniform(4, 30, (240, 2)).round()
     sizes[::4, 0], sizes[1::4, 1], sizes[2::4, 0] = 0, 0, sizes[2::4, 1]
-    scans = [
+    scans: list[list[tuple[Finding, ...]]] = [
         [(Finding("lung_nodule", "present", ("right_upper_lobe",), (mm,)),) if mm else () for mm in column]
         for column in sizes.T
     ]

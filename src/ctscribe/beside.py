@@ -138,13 +138,14 @@ def read_labs(table: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
         spelled |= {word.lower(): name for words in entry["names"].values() for word in words}
     found = {}
     for word, value in table.items():
-        if (name := spelled.get(str(word).strip().lower())) is None:
+        spelling = str(word).strip().lower()
+        if spelling not in spelled:
             units = ", ".join(f"{n} ({e['unit']})" for n, e in lab_table().items())
             raise UsageError(f"unknown laboratory value {word!r}", expected=units)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-            unit = lab_table()[name]["unit"]
+            unit = lab_table()[spelled[spelling]]["unit"]
             raise UsageError(f"laboratory value {word}", expected=f"a number above 0, in {unit}", got=repr(value))
-        found[name] = float(value)
+        found[spelled[spelling]] = float(value)
     return tuple(found.items())
 
 

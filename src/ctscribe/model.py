@@ -332,7 +332,7 @@ def changes(scene: SceneTokens, seen: Sequence[Detection]) -> dict[str, tuple[st
     if scene.change is None or scene.change_given is None or not bool(scene.change_given[0]):
         return {}
     found = {d.kind for d in seen if d.probability >= d.threshold}
-    told = {}
+    told: dict[str, tuple[str, float]] = {}
     for column, kind in enumerate(ontology.findings()):
         chances = scene.change[0, column].float().softmax(-1)
         gone = CHANGES.index("resolved")

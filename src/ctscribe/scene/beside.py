@@ -13,6 +13,7 @@ The attention starts by adding nothing, and adds exactly nothing to a study that
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -110,7 +111,7 @@ class Beside(nn.Module):
         """In training, the same with parts of it missing at random; otherwise unchanged."""
         if not self.training or not self.config.drop:
             return beside
-        parts = {}
+        parts: dict[str, Any] = {}
         if beside.history is not None:
             parts["history"] = beside.history * self._kept(beside.history).unsqueeze(-1)
         if beside.labs is not None:
