@@ -154,15 +154,16 @@ class CanonicalText:
         """The place, if any sentence of its range speaks of new kinds only and may have its size."""
         rows = slice(place.low, place.high)
         new = np.equal(self._kinds[rows] & np.uint64(place.said), 0)
-        fits = np.logical_and(new, self._having(place.digits, place.inside)[rows]) if place.digits else new
-        return place if np.any(fits) else None
+        if not place.digits:
+            return place if np.any(new) else None
+        return place if np.any(np.logical_and(new, self._having(place.digits, place.inside)[rows])) else None
 
     def _having(self, digits: str, inside: bool) -> np.ndarray:
         """Sentences that may have the size written so far."""
         key = (digits, inside)
         if key not in self._fitting:
             wanted = [n for n in range(LARGEST_MM + 1) if (str(n).startswith(digits) if inside else str(n) == digits)]
-            self._fitting[key] = self._sizes[:, wanted].any(axis=1)
+            self._fitting[key] = np.asarray(self._sizes[:, wanted].any(axis=1))
         return self._fitting[key]
 
 
