@@ -106,6 +106,6 @@ def test_the_adversary_is_caught_and_the_faithful_pass(monkeypatch: pytest.Monke
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    caught, asked, wrong = module.measure(32, seed=0)
+    caught, asked, wrong = module.measure(12, seed=0)
     assert sum(caught[k] for k in module.adversary.KINDS) >= 0.98 * sum(asked[k] for k in module.adversary.KINDS), wrong
     assert caught["faithful"] == 0, wrong
