@@ -22,12 +22,12 @@ COUNTED = {
     "Lymph nodes that are not pathological in size are present.": ["Lymphadenopathy"],
     "Lymph nodes of pathological size were not detected.": [],
     "Lymph nodes could not be assessed without contrast.": [],
-    # opacity: ground glass and plain density, not consolidation, infiltration or bands
+    # opacity: ground glass, plain and linear density, not consolidation, infiltration or bands
     "Consolidation in the left lower lobe.": ["Consolidation"],
     "Pneumonic infiltration in the right lung.": [],
     "Frosted glass areas in both lungs.": ["Lung opacity"],
     "Density increases in the dependent parts of both lungs.": ["Lung opacity"],
-    "Linear density increases compatible with sequelae in the lingula.": ["Pulmonary fibrotic sequela"],
+    "Linear density increases compatible with sequelae in the lingula.": ["Lung opacity", "Pulmonary fibrotic sequela"],
     "An 8 mm ground-glass nodule in the right upper lobe.": ["Lung nodule", "Lung opacity"],
     # nodules: calcified ones too, not masses or those of other organs
     "A calcified nodule of 4 mm in the right lung.": ["Lung nodule"],

@@ -65,9 +65,7 @@ def mentions(sentence: str, lexicon: Lexicon, topics: Sequence[Topic] = ()) -> l
 
 def further_mentions(sentence: str, lexicon: Lexicon) -> list[tuple[Further, Mention]]:
     """Words that may count for one CT-RATE label only, with what they mean."""
-    return [
-        (means, Mention(hit.start, hit.end, means.sense, hit.gap)) for means, hit in lexicon.further.hits(sentence)
-    ]
+    return [(means, Mention(hit.start, hit.end, means.sense, hit.gap)) for means, hit in lexicon.further.hits(sentence)]
 
 
 def _hides(other: Mention, mention: Mention) -> bool:

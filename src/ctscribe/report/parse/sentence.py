@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ctscribe import ontology
@@ -13,6 +13,9 @@ from ctscribe.report.parse.assemble import Draft, assemble
 from ctscribe.report.parse.lexicon import Lexicon, Topic, lexicon
 from ctscribe.report.parse.rewriting import written_out
 from ctscribe.report.words import Finding, Status
+
+# Short axis in mm from which a thoracic lymph node is called enlarged (RECIST 1.1, Eur J Cancer 2009;45:228-247).
+_ENLARGED_NODE_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
     parts = scope.clauses(sentence, language, words, found)
     found = [m for m in found if not scan.veto(sentence, scope.clause_of(m, parts), m, words, topics)]
     readings: dict[Finding, Reading] = {}
-    for draft in _drafts(sentence, language, words, found, topics):
+    for draft in map(_enlarged, _drafts(sentence, language, words, found, topics)):
         said = scope.ruling(draft.mention, scope.clause_of(draft.mention, parts), sentence, words)
         if said.status is not None:
             finding = _finding(draft, said.status)
@@ -109,6 +112,13 @@ def _drafts(
         if place and not draft.places:
             draft.take(scan.Item(0, 0, place=(place,)))
     return [part for draft in drafts for part in draft.apart()]
+
+
+def _enlarged(draft: Draft) -> Draft:
+    """A node that is only described is an enlarged one when its short axis says so."""
+    if draft.kind == "lymphadenopathy" and draft.size and draft.size[-1] >= _ENLARGED_NODE_MM:
+        draft.mention = replace(draft.mention, sense=replace(draft.mention.sense, status=None))
+    return draft
 
 
 def _finding(draft: Draft, status: Status) -> Finding:
