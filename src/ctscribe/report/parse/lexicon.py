@@ -87,7 +87,7 @@ def label_table() -> Any:
 
 @dataclass(frozen=True)
 class Further:
-    """Words that count for one CT-RATE label only: in a sentence that matches `needs`, in a part of it without `unless`."""
+    """Words that count for one CT-RATE label only: where a sentence matches `needs` and its part lacks `unless`."""
 
     label: str
     sense: Sense

@@ -42,7 +42,8 @@ _BONES = (
     (re.compile(r"\bribs?\b"), "ribs"),
 )
 _SIDES = re.compile(
-    r"\b(?:right|left) (?:minor |major |oblique |horizontal |interlobar )?fissure\b|\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
+    r"\b(?:right|left) (?:minor |major |oblique |horizontal |interlobar )?fissure\b"
+    r"|\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
     r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
 )
 _WEAK_SIDES = re.compile(r"\b(?:right|left|bilateral|both)\b")
