@@ -10,7 +10,6 @@ import importlib
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import yaml
@@ -111,7 +110,7 @@ def _settings(run_dir: Path) -> dict[str, Any]:
     return yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
 
 
-def _package(name: str) -> ModuleType:
+def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
