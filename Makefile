@@ -26,15 +26,15 @@ demo: $(STAMP) ## write a report for a synthetic scan and show it (under two min
 test: $(STAMP) ## run every test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
 
-test-slow: $(STAMP) ## run the proofs that take minutes (a whole course on two processes)
-	CTSCRIBE_SLOW=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
-
 check: $(STAMP) ## formatting, lint, types, import directions, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --strict --quiet
+
+test-slow: $(STAMP) ## run the proofs that take minutes (a whole course on two processes)
+	CTSCRIBE_SLOW=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 format: $(STAMP) ## rewrite the code in the house style
 	$(BIN)/ruff format .

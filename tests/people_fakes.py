@@ -109,11 +109,10 @@ class FakeModel:
 def install(monkeypatch, numbers: Sequence[int] | None = None) -> None:
     """Put the small chest where the pipeline reads scans, and let every scan be a chest."""
     import ctscribe.data
-    import ctscribe.data.anatomy
 
     scan, segmentation = study(numbers)
     monkeypatch.setattr(ctscribe.data, "load_study", lambda path, series=None: scan, raising=False)
-    monkeypatch.setattr(ctscribe.data.anatomy, "segment", lambda volume: segmentation)
+    monkeypatch.setattr("ctscribe.data.anatomy.tools.segment", lambda volume: segmentation)
     monkeypatch.setattr("ctscribe.pipeline.reporter.Reporter._check", lambda self, study, found: ())
 
 

@@ -258,4 +258,5 @@ def test_the_standard_losses_are_all_here() -> None:
     assert set(standard_losses()) == {
         "report", "presence", "where", "size", "attributes", "dense", "consistency",
         "masks", "slots", "alignment", "relations", "priors", "slot_use", "slot_overlap",
+        "routing", "change", "masked", "clip", "siglip",
     }  # fmt: skip

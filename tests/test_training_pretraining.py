@@ -183,7 +183,7 @@ def test_the_loss_falls(name: str) -> None:
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        values.append(float(value))
+        values.append(float(value.detach()))
     assert values[-1] < 0.9 * values[0]
     touched = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
     assert touched == {"vision", "masked" if name == "masked" else "contrast"}

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from tests import tiny as small
 
-import tiny as small
 from ctscribe.beside import InputsConfig, StudyBeside
 from ctscribe.model import CTReportModel, GridContract, ModelConfig
 from ctscribe.scene.beside import Beside

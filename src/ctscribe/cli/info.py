@@ -12,6 +12,9 @@ from ctscribe.cli import screen
 
 EXTRAS = {
     "train": ("matplotlib", "tensorboard"),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+    "data": ("blosc2", "pylidc", "webdataset"),
     "api": ("openai",),
     "documents": ("pypdf",),
     "llm": ("accelerate", "gguf", "peft"),
