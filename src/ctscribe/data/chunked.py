@@ -1,7 +1,7 @@
 """Scans at full resolution as chunked, compressed arrays: a patch is read without unpacking the rest.
 
 One ``.b2nd`` file for each scan (Blosc2, extra ``data``): int16 Hounsfield units in canonical orientation, the affine
-among its metadata. No identifier is written. Why this format: ``docs/adr/0012-storage-of-scans.md``.
+among its metadata. No identifier is written. Why this format: ``docs/adr/0014-storage-of-scans.md``.
 """
 
 from __future__ import annotations
