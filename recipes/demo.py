@@ -1,8 +1,8 @@
 """The bundled checkpoint: trained from synthetic phantoms alone, on two CPU cores.
 
-Promises: about an hour and a half on two free cores with a bfloat16 matrix unit (several times that without one), added
-up from parts that ran one by one; 8 GiB of memory, 6 GiB of disk for the phantoms; a checkpoint below 40 MB whose
-held-out results ``benchmarks/heldout.py`` prints (0.58 CRG, 0.63 macro F1 for the bundled one).
+Promises: about an hour and a half on two cores with a bfloat16 matrix unit (several times that without one); 8 GiB of
+memory, 6 GiB of disk for the phantoms; a checkpoint below 40 MB whose held-out results ``benchmarks/heldout.py`` prints
+(0.57 CRG, 0.61 macro F1 for the bundled one).
 
 ```
 text     the writer learns to say given facts, in English and Chinese, without any scan
