@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctscribe.phantom.canvas import Array, resample_line, tube_points
-from ctscribe.phantom.lung_diffuse import _hilum
-from ctscribe.phantom.scene import Mark, Scene, choose_site, mark, pick, point_in
+from ctscribe.phantom.scene import Mark, Scene, choose_site, hilum, mark, pick, point_in
 from ctscribe.phantom.trees import branch_points
 
 
@@ -20,7 +19,7 @@ def bronchiectasis(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     walls: list[tuple[Array, Array]] = []
     lumens: list[tuple[Array, Array]] = []
     for region in leaf:
-        root = _hilum(scene, region)
+        root = hilum(scene, region)
         for _ in range(int(rng.integers(4, 7)) if len(leaf) < 4 else 3):
             tip = point_in(scene, rng, region, (10.0, 34.0))
             if tip is None:
@@ -83,7 +82,7 @@ def peribronchial_thickening(scene: Scene, rng: np.random.Generator) -> list[Mar
         lumens.append(branch_points(branches, 0.6 * canvas.soft, 0.25))
     else:
         for region in leaf:
-            root = _hilum(scene, region)
+            root = hilum(scene, region)
             for _ in range(6):
                 tip = point_in(scene, rng, region, (18.0, 50.0))
                 if tip is not None:

@@ -9,7 +9,7 @@ from ctscribe.phantom.canvas import Array
 from ctscribe.phantom.scene import Mark, Painter, Scene, pick
 from ctscribe.phantom.skeleton import VERTEBRA_Z
 
-from . import airway_lesions, bone_lesions, devices, heart_lesions, lung_diffuse, lung_focal, pleura_lesions
+from . import airway_lesions, bone_lesions, devices, heart_lesions, lung_diffuse, lung_focal, lung_nets, pleura_lesions
 
 # Later ones are painted over earlier ones: fluid, air and airless lung first, so that the rest finds aerated lung.
 PAINTERS: dict[str, Painter] = {
@@ -20,9 +20,9 @@ PAINTERS: dict[str, Painter] = {
     "mosaic_attenuation_pattern": lung_diffuse.mosaic_attenuation_pattern,
     "emphysema": lung_diffuse.emphysema,
     "ground_glass_opacity": lung_diffuse.ground_glass_opacity,
-    "reticulation": lung_diffuse.reticulation,
-    "interlobular_septal_thickening": lung_diffuse.interlobular_septal_thickening,
-    "honeycombing": lung_diffuse.honeycombing,
+    "reticulation": lung_nets.reticulation,
+    "interlobular_septal_thickening": lung_nets.interlobular_septal_thickening,
+    "honeycombing": lung_nets.honeycombing,
     "pulmonary_fibrotic_sequela": lung_diffuse.pulmonary_fibrotic_sequela,
     "bronchiectasis": airway_lesions.bronchiectasis,
     "peribronchial_thickening": airway_lesions.peribronchial_thickening,

@@ -1,26 +1,29 @@
-"""Spread-out lung disease: opacities, bands, holes, networks, mosaics."""
+"""Spread-out lung disease: opacities, bands, holes, mosaics. Its nets are drawn by `lung_nets`."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
 from ctscribe.phantom.canvas import Array, Box, smoothstep
-from ctscribe.phantom.scene import Mark, Scene, choose_site, coverage, lighten, lump, mark, pick, point_in, solid, spill
+from ctscribe.phantom.scene import (
+    SEVERITY,
+    Mark,
+    Scene,
+    choose_site,
+    coverage,
+    hilum,
+    lighten,
+    low_high,
+    lump,
+    lung_inside,
+    mark,
+    pick,
+    point_in,
+    solid,
+    spill,
+)
 from ctscribe.phantom.trees import branch_points
-
-_SEVERITY = {"mild": 0, "moderate": 1, "severe": 2}
-
-
-def _inside(scene: Scene, leaf: tuple[str, ...]) -> tuple[Box, Array]:
-    box = scene.bounds(leaf)
-    return box, scene.canvas.mask(leaf, box)
-
-
-def _low_high(scene: Scene, box: Box) -> Array:
-    """0 at the bottom of a box, 1 at its top."""
-    return np.linspace(0, 1, box[0].stop - box[0].start, dtype=np.float32)[:, None, None]
 
 
 def _blobs(
@@ -37,11 +40,7 @@ def _blobs(
         r = float(rng.uniform(*size))
         radii = (r, r * rng.uniform(0.6, 0.95), r * rng.uniform(0.7, 1.0))
         part, occupancy = solid(canvas, centre, 1.4 * r, lump(rng, radii, bumps))
-        cut = [slice(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(part, box, strict=True)]
-        if any(c.stop <= c.start for c in cut):
-            continue
-        source = tuple(slice(c.start - p.start, c.stop - p.start) for c, p in zip(cut, part, strict=True))
-        target = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(cut, box, strict=True))
+        target, source = _overlap(box, part)
         out[target] = np.maximum(out[target], occupancy[source])
     return out
 
@@ -55,7 +54,7 @@ def ground_glass_opacity(scene: Scene, rng: np.random.Generator) -> list[Mark]:
         "diffuse": (0.75, 0.25, 0.0, 0.0), "peripheral": (0.6, 0.1, 0.2, 0.1),
     }[distribution]  # fmt: skip
     leaf, regions = choose_site(scene, rng, weights)
-    box, inside = _inside(scene, leaf)
+    box, inside = lung_inside(scene, leaf)
     canvas = scene.canvas
     if distribution == "focal":
         occupancy = _blobs(scene, rng, leaf, box, 1, (14.0, 28.0), (10.0, 1e9), 0.3) * inside
@@ -81,7 +80,7 @@ def consolidation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     }[distribution]  # fmt: skip
     prefer = {"right_lower_lobe": 2.0, "left_lower_lobe": 2.0}
     leaf, regions = choose_site(scene, rng, weights, prefer)
-    box, inside = _inside(scene, leaf)
+    box, inside = lung_inside(scene, leaf)
     canvas = scene.canvas
     if distribution == "focal":
         occupancy = _blobs(scene, rng, leaf, box, 1, (14.0, 25.0), (8.0, 1e9), 0.24) * inside
@@ -140,7 +139,7 @@ def _wedge(scene: Scene, rng: np.random.Generator, region: str, box: Box, angle:
         target = point_in(scene, rng, region)
     if target is None:
         return np.zeros(tuple(s.stop - s.start for s in box), np.float32)
-    root = _hilum(scene, region)
+    root = hilum(scene, region)
     x, y, z = (v - c for v, c in zip(canvas.coords(box), root.tolist(), strict=True))
     axis = target - root
     length = float(np.linalg.norm(axis))
@@ -149,18 +148,6 @@ def _wedge(scene: Scene, rng: np.random.Generator, region: str, box: Box, angle:
     across = np.sqrt(np.maximum(x * x + y * y + z * z - along * along, 0.0))
     wobble = 1.0 + 0.12 * canvas.noise(rng, box, 22.0)
     return canvas.occupancy(np.maximum(across - np.tan(angle) * along * wobble, 0.30 * length - along)) * (along > 0)
-
-
-def _hilum(scene: Scene, region: str) -> Array:
-    """World point where a lobe's bronchus enters it; the innermost lung voxel when unknown."""
-    line = scene.canvas.landmarks.get(f"lobar_{region}")
-    if line is not None:
-        return np.asarray(line)[-1]
-    box = scene.bounds((region,))
-    index = np.argwhere(scene.canvas.labels[box] == scene.canvas.id(region))
-    world = scene.canvas.world(index + [s.start for s in box])
-    everything = scene.canvas.world(np.argwhere(scene.canvas.mask(scene.lobes)[::4, ::4, ::4]) * 4).mean(axis=0)
-    return world[np.argmin(np.linalg.norm(world - everything, axis=1))]
 
 
 def atelectasis(scene: Scene, rng: np.random.Generator) -> list[Mark]:
@@ -178,7 +165,7 @@ def atelectasis(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     count = 1 if rng.random() < 0.6 or len(lobes) < 2 else 2
     chosen = rng.choice(list(lobes), size=count, replace=False, p=p / p.sum()).tolist()
     leaf = tuple(r for r in lobes if r in chosen)
-    box, inside = _inside(scene, leaf)
+    box, inside = lung_inside(scene, leaf)
     occupancy = np.zeros(inside.shape, np.float32)
     for region in leaf:
         for _ in range(int(rng.integers(1, 4)) if shape == "linear" else 1):
@@ -212,7 +199,7 @@ def pulmonary_fibrotic_sequela(scene: Scene, rng: np.random.Generator) -> list[M
     kind = "pulmonary_fibrotic_sequela"
     prefer = {"right_upper_lobe": 3.0, "left_upper_lobe": 3.0}
     leaf, regions = choose_site(scene, rng, (0.12, 0.08, 0.55, 0.25), prefer)
-    box, inside = _inside(scene, leaf)
+    box, inside = lung_inside(scene, leaf)
     canvas = scene.canvas
     total = np.zeros(inside.shape, np.float32)
     for region in leaf:
@@ -220,7 +207,7 @@ def pulmonary_fibrotic_sequela(scene: Scene, rng: np.random.Generator) -> list[M
             start = point_in(scene, rng, region, (1.0, 9.0))
             if start is None:
                 continue
-            root = _hilum(scene, region)
+            root = hilum(scene, region)
             toward = (root - start) / max(float(np.linalg.norm(root - start)), 1e-6)
             for _band in range(int(rng.integers(2, 5))):
                 points, volume = _band_points(start + rng.normal(0, 4.0, 3), toward, rng, 0.45 * canvas.soft)
@@ -257,14 +244,21 @@ def _band_points(start: Array, toward: Array, rng: np.random.Generator, grain: f
     return points.reshape(-1, 3), volume.reshape(-1)
 
 
+def _overlap(box: Box, part: Box) -> tuple[Box, Box]:
+    """Where two boxes meet, as slices into the first and into the second; empty where they do not."""
+    cut = [(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(part, box, strict=True)]
+    if any(high <= low for low, high in cut):
+        return (slice(0, 0),) * 3, (slice(0, 0),) * 3
+    first, second = (
+        [slice(low - s.start, high - s.start) for (low, high), s in zip(cut, of, strict=True)] for of in (box, part)
+    )
+    return (first[0], first[1], first[2]), (second[0], second[1], second[2])
+
+
 def _add(total: Array, box: Box, piece: tuple[Box, Array]) -> None:
     """Add a piece's occupancy where its box meets ``box``."""
     part, value = piece
-    cut = [(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(part, box, strict=True)]
-    if any(hi <= lo for lo, hi in cut):
-        return
-    source = tuple(slice(lo - p.start, hi - p.start) for (lo, hi), p in zip(cut, part, strict=True))
-    target = tuple(slice(lo - b.start, hi - b.start) for (lo, hi), b in zip(cut, box, strict=True))
+    target, source = _overlap(box, part)
     total[target] += value[source]
 
 
@@ -273,13 +267,13 @@ def emphysema(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     kind = "emphysema"
     pattern = pick(rng, kind, "pattern", (0.5, 0.25, 0.25))
     severity = pick(rng, kind, "severity")
-    step = _SEVERITY[severity]
+    step = SEVERITY[severity]
     prefer = {"right_upper_lobe": 3.0, "left_upper_lobe": 3.0}
     leaf, regions = choose_site(scene, rng, (0.5, 0.1, 0.2, 0.2), prefer)
-    box, inside = _inside(scene, leaf)
+    box, inside = lung_inside(scene, leaf)
     canvas = scene.canvas
     grain = max(7.5, 2.3 * canvas.soft)
-    high = _low_high(scene, box)
+    high = low_high(scene, box)
     if pattern == "centrilobular":
         share = (0.10, 0.22, 0.42)[step]
         holes = coverage(canvas.noise(rng, box, grain) + 1.1 * high, inside, share, 0.25)
@@ -306,95 +300,13 @@ def emphysema(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     return mark(scene, kind, box, holes, regions, 0.4, attributes={"pattern": pattern, "severity": severity})
 
 
-def _basal_rim(scene: Scene, box: Box, width: float) -> Array:
-    """Subpleural and basal weight, as in usual interstitial pneumonia."""
-    lung = scene.bounds(scene.lobes)
-    n = lung[0].stop - lung[0].start
-    height = (np.arange(box[0].start, box[0].stop, dtype=np.float32) - lung[0].start) / max(n, 1)
-    basal = smoothstep(height, 0.85, 0.25)[:, None, None]
-    return smoothstep(scene.depth(box), width, width * 0.55) * (0.25 + 0.75 * basal)
-
-
-_LOWER = {"right_lower_lobe": 3.0, "left_lower_lobe": 3.0}
-
-
-def reticulation(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    """A fine irregular net under the pleura: the faces of small cells, with a haze between them."""
-    kind = "reticulation"
-    severity = pick(rng, kind, "severity")
-    step = _SEVERITY[severity]
-    leaf, regions = choose_site(scene, rng, (0.6, 0.1, 0.15, 0.15), _LOWER)
-    box, inside = _inside(scene, leaf)
-    canvas = scene.canvas
-    rim = _basal_rim(scene, box, 17.0 + 8.0 * step) * inside
-    patchy = rim * (0.55 + 0.45 * smoothstep(canvas.noise(rng, box, 28.0), -0.9, 0.5))
-    net = _net(scene, rng, box, patchy > 0.08, max(5.0, 2.2 * canvas.soft), (0.45, 0.6, 0.75)[step])
-    amount = np.clip(patchy * (0.75 + 0.25 * step), 0, 1)
-    lighten(canvas, box, (amount * net).astype(np.float32), 0.0)
-    lighten(canvas, box, (0.25 * amount).astype(np.float32), -500.0)
-    return mark(scene, kind, box, rim, regions, 0.45, attributes={"severity": severity})
-
-
-def _net(scene: Scene, rng: np.random.Generator, box: Box, where: Array, pitch: float, half: float) -> Array:
-    """Occupancy of the walls between cells about ``pitch`` mm wide (a Voronoi partition); walls are 2 ``half`` thick.
-
-    A wall thinner than a voxel leaves its partial volume.
-    """
-    canvas = scene.canvas
-    out = np.zeros(where.shape, np.float32)
-    index = np.argwhere(where)
-    if not len(index):
-        return out
-    world = canvas.world(index + [s.start for s in box])
-    low, high = world.min(axis=0) - pitch, world.max(axis=0) + pitch
-    seeds = rng.uniform(low, high, (max(8, int(np.prod(high - low) / pitch**3 * 1.3)), 3))
-    near, which = cKDTree(seeds).query(world.astype(np.float32), k=2)
-    apart = np.linalg.norm(seeds[which[:, 0]] - seeds[which[:, 1]], axis=1)
-    distance = (near[:, 1] ** 2 - near[:, 0] ** 2) / (2.0 * apart)  # to the face between the two nearest cells
-    edge = canvas.soft
-    covered = np.minimum(distance + 0.5 * edge, half) - np.maximum(distance - 0.5 * edge, -half)
-    out[tuple(index.T)] = np.clip(covered / edge, 0.0, 1.0)
-    return out
-
-
-def honeycombing(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    """Rows of thick-walled subpleural cysts."""
-    kind = "honeycombing"
-    severity = pick(rng, kind, "severity")
-    step = _SEVERITY[severity]
-    leaf, regions = choose_site(scene, rng, (0.65, 0.1, 0.1, 0.15), _LOWER)
-    box, inside = _inside(scene, leaf)
-    canvas = scene.canvas
-    rim = _basal_rim(scene, box, 16.0 + 9.0 * step) * inside
-    area = coverage(canvas.noise(rng, box, 30.0) * 0.5 + 2.0 * rim, inside, (0.06, 0.12, 0.22)[step], 0.3)
-    walls = _net(scene, rng, box, area > 0.02, max(9.5, 3.0 * canvas.soft), 0.9)
-    cyst = smoothstep(walls, 0.8, 0.2)
-    lighten(canvas, box, area * 0.95, -60.0)
-    canvas.paint(box, (area * cyst).astype(np.float32), -940.0)
-    return mark(scene, kind, box, area, regions, 0.4, attributes={"severity": severity})
-
-
-def interlobular_septal_thickening(scene: Scene, rng: np.random.Generator) -> list[Mark]:
-    """Polygons: the faces of a Voronoi partition with the pitch of secondary lobules."""
-    kind = "interlobular_septal_thickening"
-    severity = pick(rng, kind, "severity")
-    step = _SEVERITY[severity]
-    leaf, regions = choose_site(scene, rng, (0.6, 0.15, 0.15, 0.1), _LOWER)
-    box, inside = _inside(scene, leaf)
-    canvas = scene.canvas
-    area = coverage(canvas.noise(rng, box, 45.0) - 1.2 * _low_high(scene, box), inside, (0.25, 0.45, 0.75)[step], 0.3)
-    lines = _net(scene, rng, box, area > 0.15, max(15.0, 4.2 * canvas.soft), (0.7, 0.95, 1.25)[step])
-    lighten(canvas, box, lines * area, 10.0)
-    return mark(scene, kind, box, area, regions, 0.4, attributes={"severity": severity})
-
-
 def mosaic_attenuation_pattern(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     """Sharply bordered geographic patches, darker ones with thinner vessels."""
     kind = "mosaic_attenuation_pattern"
     severity = pick(rng, kind, "severity")
-    step = _SEVERITY[severity]
+    step = SEVERITY[severity]
     leaf, regions = choose_site(scene, rng, (0.75, 0.1, 0.1, 0.05))
-    box, inside = _inside(scene, leaf)
+    box, inside = lung_inside(scene, leaf)
     canvas = scene.canvas
     patches = coverage(canvas.noise(rng, box, 26.0), inside, rng.uniform(0.42, 0.55), 0.12)
     view = canvas.hu[box]
@@ -408,7 +320,7 @@ def tree_in_bud(scene: Scene, rng: np.random.Generator) -> list[Mark]:
     """Clusters of dots on short branching stalks, a centimetre from the pleura."""
     kind = "tree_in_bud"
     leaf, regions = choose_site(scene, rng, (0.2, 0.15, 0.45, 0.2))
-    box, inside = _inside(scene, leaf)
+    box, inside = lung_inside(scene, leaf)
     canvas = scene.canvas
     points, volume = [], []
     for region in leaf:

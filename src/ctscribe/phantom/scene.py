@@ -90,6 +90,9 @@ class Scene:
         return self.canvas.costal_depth[box]
 
 
+SEVERITY = {"mild": 0, "moderate": 1, "severe": 2}
+"""Steps of the attribute ``severity``."""
+
 Painter = Callable[[Scene, np.random.Generator], list[Mark]]
 
 
@@ -239,3 +242,26 @@ def region_of(scene: Scene, point: Array, allowed: tuple[str, ...]) -> str | Non
     """Which allowed leaf region a world point lies in."""
     name = scene.canvas.names.get(int(scene.canvas.label_at(point)[0]))
     return name if name in allowed else None
+
+
+def lung_inside(scene: Scene, leaf: tuple[str, ...]) -> tuple[Box, Array]:
+    """The box around leaf regions, and their mask in it."""
+    box = scene.bounds(leaf)
+    return box, scene.canvas.mask(leaf, box)
+
+
+def low_high(scene: Scene, box: Box) -> Array:
+    """0 at the bottom of a box, 1 at its top."""
+    return np.linspace(0, 1, box[0].stop - box[0].start, dtype=np.float32)[:, None, None]
+
+
+def hilum(scene: Scene, region: str) -> Array:
+    """World point where a lobe's bronchus enters it; the innermost lung voxel when unknown."""
+    line = scene.canvas.landmarks.get(f"lobar_{region}")
+    if line is not None:
+        return np.asarray(line)[-1]
+    box = scene.bounds((region,))
+    index = np.argwhere(scene.canvas.labels[box] == scene.canvas.id(region))
+    world = scene.canvas.world(index + [s.start for s in box])
+    everything = scene.canvas.world(np.argwhere(scene.canvas.mask(scene.lobes)[::4, ::4, ::4]) * 4).mean(axis=0)
+    return world[np.argmin(np.linalg.norm(world - everything, axis=1))]
