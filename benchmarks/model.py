@@ -26,7 +26,6 @@ import math
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -80,8 +79,8 @@ def one_forward(shape: tuple[int, int, int], stem: int, repeats: int) -> dict[st
     encoder, volume = build_encoder(encoder_config(stem), WINDOWS).eval(), scan(shape)
     before = peak()
     with torch.no_grad():
-        seconds = min(cpu_seconds(lambda: encoder(volume), repeats))
         tokens = encoder(volume).fine.tokens.shape[1]
+        seconds = min(cpu_seconds(lambda: encoder(volume), repeats, warm=False))
     return {"seconds": seconds, "gib": peak() - before, "tokens": tokens}
 
 
@@ -94,7 +93,7 @@ def one_rate(shape: tuple[int, int, int], repeats: int) -> dict[str, Any]:
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             encoder(volume)
-        seconds = min(cpu_seconds(lambda: encoder(volume), repeats))
+        seconds = min(cpu_seconds(lambda: encoder(volume), repeats, warm=False))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             encoder(volume)
     rows = sorted(profile.key_averages(), key=lambda row: -row.self_cpu_time_total)[:8]
@@ -170,11 +169,7 @@ def one_step(shape: tuple[int, int, int], layers: int, checkpointing: bool) -> d
         optimiser.step()
         optimiser.zero_grad()
 
-    started = time.process_time()
-    step()
-    seconds = time.process_time() - started
-    if math.prod(shape) < 5_000_000:
-        seconds = min(cpu_seconds(step, 1))
+    seconds = min(cpu_seconds(step, 1, warm=math.prod(shape) < 5_000_000))
     return {"seconds": seconds, "gib": peak(), "million": sum(p.numel() for p in model.parameters()) / 1e6}
 
 

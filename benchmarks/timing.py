@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 
-def cpu_seconds(work: Callable[[], object], times: int) -> list[float]:
-    """Of each of a few runs, after one to warm up."""
-    work()
+def cpu_seconds(work: Callable[[], object], times: int, *, warm: bool = True) -> list[float]:
+    """Of each of a few runs, after one to warm up unless ``warm`` is False."""
+    if warm:
+        work()
     spent = []
     for _ in range(times):
         started = time.process_time()

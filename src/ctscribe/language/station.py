@@ -102,8 +102,7 @@ class Writer(nn.Module):
         beams: int = 1,
     ) -> list[str]:
         """One report text per study (``languages[i]`` for study i), decoded with a KV cache."""
-        prompt, real = self._prompts(facts, languages)
-        ids = self._decode(self.recall(facts, visual, scene), languages, prompt, real, beams)
+        ids = self._decode(self.recall(facts, visual, scene), languages, *self._prompts(facts, languages), beams)
         return [self._text(row) for row in ids.tolist()]
 
     @torch.no_grad()
