@@ -7,7 +7,7 @@ of its own, so that its peak memory is its own.
 
 encoder     forward of 240 x 480 x 480 voxels, widths 96/192/384, layers 4+4+4: linear stems and convolutional ones.
             Peers on the same kind of machine and volume: CT2Rep's CTViT 24.2 s with 8,000 tokens, CT-CLIP's patching
-            42.7 s with 13,800; ours has 108,000 fine tokens.
+            42.7 s with 13,800; ours has 108,000 fine tokens, 122,880 with the padding to whole tubelets.
 growth      time and memory of 1x, 2x, 4x, 8x volumes, and the exponent of voxels that fits them best.
 rate        multiplications and additions counted by PyTorch during that forward, over its time, against the best
             float32 matrix product that this machine reaches; then the operators that take the time.
