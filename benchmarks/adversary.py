@@ -1,6 +1,6 @@
 """A writer that lies on purpose: faithful impressions in many wordings, and the same with exactly one error in them.
 
-Used by `benchmarks/impression.py` and by the tests of the guard. The wordings and the invented terms were written
+Used by `benchmarks/guard.py` and by the tests of the guard. The wordings and the invented terms were written
 before the guard's word lists and share no table with them. Everything here is synthetic.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ctscribe import ontology
+from ctscribe.impression.passages import meaning
 from ctscribe.impression.result import Recommendation, Statement
 from ctscribe.ontology import Language
 from ctscribe.report import Finding, render_text
@@ -390,11 +391,14 @@ def _wrong_follow_up(
     return _changed(written, index, text, "wrong_follow_up")
 
 
-def _foreign(written: Written, _f: object, _a: object, language: Language, rng: random.Random):
-    said = " ".join(s.text for s in written.statements).lower()
-    term = rng.choice([t for t in FOREIGN_TERMS[language] if t.lower() not in said])
+def _foreign(written: Written, findings: Sequence[Finding], _: object, language: Language, rng: random.Random):
+    """A disease out of nowhere, in half of the cases tied to a finding whose sources do not name it."""
+    named = [i for i, f in enumerate(findings) if f.status != "absent"]
+    tied = (rng.choice(named),) if named and rng.random() < 0.5 else ()
+    said = " ".join([*(s.text for s in written.statements), *(meaning(findings[i].kind, language).text for i in tied)])
+    term = rng.choice([t for t in FOREIGN_TERMS[language] if t.lower() not in said.lower()])
     text = rng.choice(FOREIGN_FRAMES[language]).format(term=term, Term=term[:1].upper() + term[1:])
-    return _inserted(written, Statement(text, "differential"), "off_vocabulary", text, rng)
+    return _inserted(written, Statement(text, "differential", tied), "off_vocabulary", text, rng)
 
 
 _ERRORS: dict[str, Callable[..., Written | None]] = {

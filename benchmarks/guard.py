@@ -5,15 +5,20 @@
 Synthetic phantoms with known findings and random patients are put before the guideline tables. `adversary.py` words
 a faithful impression of each, English and Chinese in turn, and puts one error of eight kinds into a copy. Caught
 means that the guard objects to the copy in a way in which it does not object to the faithful one; a false alarm is any
-objection to a faithful impression. The rule writer's own impressions are asked as well, not taken on trust.
+objection to a faithful impression. The rule writer's own impressions are read as well, not taken on trust. The writer
+may use the knowledge base, so its passages on the findings are known to the guard.
+
+Then every wrong copy is handed to the whole station by a writer that never learns (`write_with`): got through counts
+the impressions that still hold the wrong sentence, or still lack what was left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import adversary
@@ -21,6 +26,8 @@ import adversary
 from ctscribe.impression import Context, write
 from ctscribe.impression.guard import Known, problems
 from ctscribe.impression.result import Statement
+from ctscribe.impression.retrieval import shipped
+from ctscribe.impression.writing import write_with
 from ctscribe.ontology import Language
 from ctscribe.phantom import GridSpec, LesionPrior, generate
 
@@ -33,11 +40,27 @@ def main() -> None:
     parser.add_argument("--errors", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    report(*measure(options.errors, options.seed))
+    report(*measure(options.errors, options.seed, whole=True))
 
 
-def measure(errors: int, seed: int) -> tuple[Counter[str], Counter[str], list[str]]:
-    """(caught, asked, what went wrong) by kind of error; ``faithful`` and ``rules`` count objections."""
+@dataclass
+class Liar:
+    """A writer that proposes the same text however often it is asked."""
+
+    statements: tuple[Statement, ...]
+    name: str = "liar"
+
+    def draft(self, *_: Any) -> tuple[Statement, ...]:
+        """Its text."""
+        return self.statements
+
+
+def measure(errors: int, seed: int, whole: bool = False) -> tuple[Counter[str], Counter[str], list[str]]:
+    """(caught, asked, what went wrong) by kind of error.
+
+    ``faithful`` and ``rules`` count objections, ``through`` wrong copies that get through the whole station, where that
+    is asked for; ``milliseconds`` are those of the rule writer and of the guard reading its text.
+    """
     caught: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     wrong: list[str] = []
@@ -46,16 +69,22 @@ def measure(errors: int, seed: int) -> tuple[Counter[str], Counter[str], list[st
         rng = random.Random(study)
         language: Language = "en" if study % 2 else "zh"
         findings = tuple(generate(study, GRID, lesions=LesionPrior.crowded(3)).findings)
-        ruled = write(findings, language, context=patient(rng))
-        known = Known(findings, ruled.recommendations, ruled.statements)
+        context = patient(rng)
+        begun = time.process_time()
+        ruled = write(findings, language, context=context)
+        written = time.process_time()
+        known = known_of(findings, ruled, language)
+        strange = problems(ruled.statements, known, language, trust=False)
+        asked["write milliseconds"] += round(1e3 * (written - begun))
+        asked["guard milliseconds"] += round(1e3 * (time.process_time() - written))
         faithful = adversary.faithful(findings, ruled.recommendations, language, rng, rest(ruled))
         objections = problems(faithful.statements, known, language)
         asked["faithful"] += 1
         caught["faithful"] += bool(objections)
         wrong += [f"false alarm ({language}): {p.kind}: {p.message}" for p in objections]
-        strange = problems(tuple(replace(s, text=s.text + " ") for s in ruled.statements), known, language)
         asked["rules"] += 1
-        caught["rules"] += any(p.kind != "missing_follow_up" for p in strange)
+        caught["rules"] += bool(strange)
+        wrong += [f"rules ({language}): {p.kind}: {p.message}" for p in strange]
         for kind in adversary.KINDS:
             made = adversary.with_error(kind, faithful, findings, ruled.recommendations, language, rng)
             if made is None:
@@ -65,8 +94,26 @@ def measure(errors: int, seed: int) -> tuple[Counter[str], Counter[str], list[st
                 caught[kind] += 1
             else:
                 wrong.append(f"missed ({language}): {kind}: {made.detail}")
+            if whole:
+                asked["through"] += 1
+                caught["through"] += got_through(made, faithful, known, context, language)
         study += 1
     return caught, asked, wrong
+
+
+def known_of(findings: Any, ruled: Any, language: Language) -> Known:
+    """What the station would let a writer rest on."""
+    passages = shipped().about(findings, language, guidelines={r.guideline for r in ruled.recommendations if r.options})
+    return Known(findings, ruled.recommendations, ruled.statements, tuple((p.id, p.text) for p in passages))
+
+
+def got_through(made: Any, faithful: Any, known: Known, context: Context, language: Language) -> bool:
+    """Whether the error is still there after the station has done what it can."""
+    out = write_with(Liar(made.statements), known.findings, language, context=context)
+    lies = {s.text for s in made.statements} - {s.text for s in faithful.statements} - {s.text for s in known.ruled}
+    missing = made.error in ("missed_critical", "missing_follow_up")
+    still = problems(out.statements, known, language, trust=False) if missing else ()
+    return bool(lies & {s.text for s in out.statements} or still)
 
 
 def patient(rng: random.Random) -> Context:
@@ -101,6 +148,13 @@ def report(caught: Counter[str], asked: Counter[str], wrong: list[str]) -> None:
         print(f"  {kind:20s} {caught[kind]:4d} of {asked[kind]:4d}")
     print(f"{caught['faithful']} of {asked['faithful']} faithful impressions objected to")
     print(f"{caught['rules']} of {asked['rules']} rule-written impressions objected to, read as if a stranger's")
+    if asked["through"]:
+        print(f"{caught['through']} of {asked['through']} wrong impressions got through the whole station")
+    share = {name: asked[f"{name} milliseconds"] / asked["rules"] for name in ("write", "guard")}
+    rate = 1e3 / max(1e-9, sum(share.values()))
+    print(
+        f"rule writer {share['write']:.0f} ms, guard {share['guard']:.0f} ms CPU each: {rate:.0f} impressions a second"
+    )
     print("\n".join(wrong[:40]))
 
 

@@ -16,7 +16,6 @@ from ctscribe.errors import EndpointError, UsageError
 from ctscribe.impression import Context
 from ctscribe.impression.client import Client, Question, decode
 from ctscribe.impression.endpoint import EndpointConfig
-from ctscribe.impression.retrieval import Library, documents, shipped
 from ctscribe.impression.writers import EndpointWriter, make
 from ctscribe.impression.writing import write_with
 from ctscribe.report import Finding
@@ -335,23 +334,6 @@ def test_an_endpoint_that_fails_is_replaced_by_the_rules_and_said_so(server: Ser
     made = write(server, (503, {}))
     assert made.method == "rules"
     assert "server" in made.remarks[-1]
-
-
-# ------------------------------------------------------------------------------------------- passages
-def test_passages_are_found_in_both_languages_and_cited_by_stable_ids() -> None:
-    library = shipped()
-    assert library.search("What may a cavity be?", "en")[0].id == "kb:cavity_meaning:en"
-    assert library.search("空洞", "zh")[0].id == "kb:cavity_meaning:zh"
-    assert library.search("zzz", "en") == []
-    assert [p.id for p in library.about([NODULE], "en")] == ["kb:nodule_meaning:en"]
-
-
-def test_a_sites_own_documents_join_the_library(tmp_path: Any) -> None:
-    (tmp_path / "house.md").write_text("# Nodules\n\nA pulmonary nodule goes to the Tuesday board.\n", encoding="utf-8")
-    (tmp_path / "zh.txt").write_text("肺结节需提交周二多学科讨论。", encoding="utf-8")
-    library: Library = shipped() + documents(tmp_path)
-    assert "site:house.md#Nodules/1" in [p.id for p in library.about([NODULE], "en")]
-    assert "site:zh.txt#top/1" in [p.id for p in library.about([NODULE], "zh")]
 
 
 def test_json_is_found_between_other_words() -> None:

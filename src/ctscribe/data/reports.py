@@ -148,7 +148,8 @@ def _report(sections: Mapping[str, str], language: Language, known: tuple[Findin
             indices = tuple(table[f] for f in said if f in table)
             sentences.append(Sentence(_with_stop(piece, language), indices))
         stated[name] = tuple(sentences)
-    return Report(findings=known if known is not None else tuple(table), texts={language: ReportText(**stated)})
+    text = ReportText(stated["technique"], stated["comparison"], stated["findings"], stated["impression"])
+    return Report(findings=known if known is not None else tuple(table), texts={language: text})
 
 
 def _with_stop(sentence: str, language: Language) -> str:

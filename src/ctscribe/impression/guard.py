@@ -19,6 +19,7 @@ from typing import Literal
 
 from ctscribe import ontology
 from ctscribe.impression import follow_up, terms
+from ctscribe.impression.passages import knowledge
 from ctscribe.impression.result import Recommendation, Statement
 from ctscribe.ontology import Language
 from ctscribe.report import Finding
@@ -78,7 +79,8 @@ class Known:
         findings: the structured findings of the study.
         recommendations: what the guidelines say about them.
         ruled: statements of the rule writer; trusted word for word.
-        passages: texts of the knowledge base or the site that were given to the writer, by id.
+        passages: texts of the knowledge base or the site that were given to the writer, by id. Diseases are taken from
+            them only in sentences that belong to a finding they were written for; those of a site were found for all.
     """
 
     findings: tuple[Finding, ...]
@@ -93,22 +95,42 @@ class Known:
         return frozenset({r.citation.id for r in self.recommendations} | cited | {name for name, _ in self.passages})
 
     def text(self, language: Language) -> str:
-        """All texts whose disease words are allowed, lower case."""
-        parts = [s.text for s in self.ruled] + [text for _, text in self.passages]
+        """Texts whose disease words are allowed in every sentence, lower case."""
+        parts = [s.text for s in self.ruled]
         for advice in self.recommendations:
             parts += [o.action[language] for o in advice.options] + [advice.rationale[language]]
         return normalise("\n".join(parts)).lower()
 
+    def sources(self, meant: Iterable[int]) -> str:
+        """Passages about some of the findings, lower case."""
+        kinds = {self.findings[i].kind for i in meant if 0 <= i < len(self.findings)}
+        entries = {p.id: p for p in knowledge()}
+        parts = [
+            text for name, text in self.passages if kinds and (name not in entries or kinds & set(entries[name].kinds))
+        ]
+        return normalise("\n".join(parts)).lower()
 
-def problems(statements: Sequence[Statement], known: Known, language: Language) -> tuple[Problem, ...]:
+    @property
+    def considered(self) -> str:
+        """Texts that name which other finding a finding may be, lower case; a site's documents do not."""
+        given = {name for name, _ in self.passages}
+        parts = [s.text for s in self.ruled if s.role == "differential"]
+        parts += [p.differential for p in knowledge() if p.id in given]
+        return normalise("\n".join(parts)).lower()
+
+
+def problems(
+    statements: Sequence[Statement], known: Known, language: Language, *, trust: bool = True
+) -> tuple[Problem, ...]:
     """Everything that is wrong with an impression; () when nothing is.
 
     Args:
         statements: its sentences; their indices of findings are hints and may be missing.
         known: what they may rest on.
         language: they are written in.
+        trust: sentences that the rule writer wrote word for word are taken as they are; False reads them as well.
     """
-    trusted = {s.text for s in known.ruled}
+    trusted = {s.text for s in known.ruled} if trust else set()
     allowed = known.text(language)
     found: list[Problem] = []
     said: list[tuple[Statement, tuple[Finding, ...]]] = []
@@ -118,9 +140,9 @@ def problems(statements: Sequence[Statement], known: Known, language: Language) 
         if statement.text in trusted:
             continue
         for problem in (
-            *_findings(read, statement, known, allowed, language),
+            *_findings(read, statement, known, language),
             *_measures(statement, read, known),
-            *_diseases(statement, known, allowed, language),
+            *_diseases(statement, read, known, allowed, language),
             *_advice(statement, read, known, language),
             *_citations(statement, known),
         ):
@@ -129,9 +151,7 @@ def problems(statements: Sequence[Statement], known: Known, language: Language) 
 
 
 # ------------------------------------------------------------------------------------------ findings
-def _findings(
-    read: Sequence[Finding], statement: Statement, known: Known, allowed: str, language: Language
-) -> Iterable[Problem]:
+def _findings(read: Sequence[Finding], statement: Statement, known: Known, language: Language) -> Iterable[Problem]:
     for said in read:
         if said.status == "absent":
             yield from _denial(said, known.findings)
@@ -139,7 +159,7 @@ def _findings(
         same = [f for f in known.findings if f.status != "absent" and said.kind in ontology.implied(f.kind)]
         if same:
             yield from min((tuple(_compared(said, f, same)) for f in same), key=len)
-        elif not _considered(said, statement, allowed, language):
+        elif not _considered(said, statement, known, language):
             yield Problem("invented_finding", f"the findings do not report: {_named(said)}")
     yield from _side_words(read, statement, known, language)
     if terms.says_normal(statement.text, language) and any(f.status == "present" for f in known.findings):
@@ -157,11 +177,11 @@ def _side_words(read: Sequence[Finding], statement: Statement, known: Known, lan
         yield Problem("wrong_side", f"{side} is not the side of: {_named(meant[0])}")
 
 
-def _considered(said: Finding, statement: Statement, allowed: str, language: Language) -> bool:
-    """A possibility that the known texts name too ("may be a granuloma")."""
+def _considered(said: Finding, statement: Statement, known: Known, language: Language) -> bool:
+    """A possibility that the known differentials name too ("may be a granuloma")."""
     names = ontology.findings()[said.kind].names[language]
     possible = said.status == "uncertain" or terms.hedged(statement.text, language)
-    return statement.role == "differential" and possible and any(name.lower() in allowed for name in names)
+    return statement.role == "differential" and possible and any(name.lower() in known.considered for name in names)
 
 
 def _denial(said: Finding, findings: Sequence[Finding]) -> Iterable[Problem]:
@@ -262,8 +282,12 @@ def _named(finding: Finding) -> str:
 
 
 # ------------------------------------------------------------------------------------- words and sources
-def _diseases(statement: Statement, known: Known, allowed: str, language: Language) -> Iterable[Problem]:
+def _diseases(
+    statement: Statement, read: Sequence[Finding], known: Known, allowed: str, language: Language
+) -> Iterable[Problem]:
     named = terms.diseases(statement.text, language)
+    if named:
+        allowed += "\n" + known.sources(_tied(statement, read, known))
     for term in named:
         if not terms.supported(term, allowed, language):
             yield Problem("off_vocabulary", f"no finding and no given text supports {term!r}")
@@ -297,10 +321,15 @@ def _advice(statement: Statement, read: Sequence[Finding], known: Known, languag
 
 
 def _meant(statement: Statement, read: Sequence[Finding], known: Known) -> set[int]:
-    """Indices of the findings a statement is about: those it names, else those it was tied to, else all."""
+    """Indices of the findings a statement is about: those it is tied to, else all."""
+    return _tied(statement, read, known) or set(range(len(known.findings)))
+
+
+def _tied(statement: Statement, read: Sequence[Finding], known: Known) -> set[int]:
+    """Indices of the findings a statement names, else those its writer tied it to."""
     kinds = {said.kind for said in read if said.status != "absent"}
     named = {i for i, f in enumerate(known.findings) if kinds & set(ontology.implied(f.kind))}
-    return named or set(statement.findings) or set(range(len(known.findings)))
+    return named or set(statement.findings)
 
 
 def _about(statement: Statement, read: Sequence[Finding], known: Known) -> list[Recommendation]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ctscribe.ontology import Language
+from ctscribe.report import ImpressionCheck
 
 Role = Literal["critical", "finding", "comparison", "differential", "significance", "follow_up", "question", "normal"]
 _BEGIN = ("critical", "finding", "normal", "question")
@@ -147,6 +148,14 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A passage of a site's own documents that speaks of a finding; shown beside the impression, never part of it."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Line:
     """Statements that are read together: a finding restated and everything said about it."""
 
@@ -163,6 +172,11 @@ class Line:
         """Indices of every finding that a statement of the line rests on."""
         return tuple(sorted({index for statement in self.statements for index in statement.findings}))
 
+    @property
+    def citations(self) -> tuple[str, ...]:
+        """Ids of every reference that a statement of the line follows."""
+        return tuple(dict.fromkeys(name for statement in self.statements for name in statement.citations))
+
 
 @dataclass(frozen=True)
 class Impression:
@@ -176,6 +190,8 @@ class Impression:
         recommendations: what the guidelines say, also where a writer words it differently.
         citations: every reference that the statements name.
         remarks: what happened on the way (a sentence dropped by the guard, a fall back), in plain words.
+        check: the guard's record; None for a rule-written text that has not been put before it.
+        sources: passages of the site's own documents on the findings, given to the writer or to be read beside.
     """
 
     statements: tuple[Statement, ...]
@@ -185,6 +201,8 @@ class Impression:
     recommendations: tuple[Recommendation, ...] = ()
     citations: tuple[Citation, ...] = ()
     remarks: tuple[str, ...] = ()
+    check: ImpressionCheck | None = None
+    sources: tuple[Source, ...] = ()
 
     @property
     def text(self) -> str:

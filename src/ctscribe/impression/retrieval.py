@@ -1,8 +1,8 @@
-"""Passages that a writer may use and cite: the shipped knowledge base and a site's own documents.
+"""Finding passages: by their words, and by their meaning where an embedding model is given.
 
-Lexical search in SQLite's full-text index (BM25), which is part of Python: English as word stems, Chinese as pairs of
-neighbouring characters. A passage's id is made from its document and heading, so a citation stays valid when the text
-around it changes.
+Words: SQLite's full-text index (BM25), which is part of Python; English as word stems, Chinese as pairs of neighbouring
+characters. Meaning: the cosine of sentence embeddings. The two rankings are joined by their places, not by their
+scores, which have no common scale (reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009).
 """
 
 from __future__ import annotations
@@ -10,93 +10,144 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
-import yaml
+import numpy as np
 
 from ctscribe import ontology
-from ctscribe.errors import DependencyMissing, UnreadableInput
-from ctscribe.impression.result import Citation
-from ctscribe.ontology import LANGUAGES, Language
+from ctscribe.errors import DependencyMissing
+from ctscribe.impression import passages as texts
+from ctscribe.impression.passages import Passage
+from ctscribe.ontology import Language
 from ctscribe.report import Finding
-from ctscribe.report.parse import detect_language, normalise
+from ctscribe.report.parse import normalise
 
-ENDINGS = (".md", ".txt", ".pdf")
-LONGEST = 1200
-"""Letters of one passage of a site's document."""
+RANK_OFFSET = 60
+"""The constant of reciprocal rank fusion, as published."""
+DEPTH = 20
+"""Places of each ranking that take part in the fusion."""
+NAME_WEIGHT = 3.0
+"""How much more a word counts that is a name of the finding a passage is written for."""
+NEAR = 0.3
+"""Cosine from which a passage without a common word counts as found."""
 
+Embed = Callable[[Sequence[str]], np.ndarray]
+"""Texts -> vectors of length 1, such as `embeddings.Embedder`."""
+
+_EMPTY = frozenset(
+    ("a", "an", "and", "are", "at", "be", "by", "can", "for", "how", "if", "in", "is", "may", "of", "on", "or", "the")
+    + ("to", "what", "when", "where", "which", "who", "why", "with")
+)
+"""Words of questions that say nothing of their subject."""
 _WORD = re.compile(r"[a-z0-9]+|[\u4e00-\u9fff]+")
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A piece of text with its source.
-
-    Attributes:
-        id: stable; what a statement cites.
-        text: what it says.
-        language: of the text.
-        kinds: kinds of findings it is about, () when that is found by its words alone.
-        source: the reference it follows, as printed; the document's name for a site's own.
-    """
-
-    id: str
-    text: str
-    language: Language
-    kinds: tuple[str, ...] = ()
-    source: str = ""
-
-    @property
-    def citation(self) -> Citation:
-        """As a reference below an impression."""
-        return Citation(self.id, self.source or self.id)
 
 
 class Library:
     """Passages and their index, in memory.
 
+    Args:
+        passages: texts to be found.
+        embed: finds by meaning as well; None by words alone.
+        near: see `NEAR`.
+
     Raises:
         DependencyMissing: this Python's SQLite was built without full-text search.
     """
 
-    def __init__(self, passages: Iterable[Passage]) -> None:
+    def __init__(self, passages: Iterable[Passage], embed: Embed | None = None, near: float = NEAR) -> None:
         self.passages = {p.id: p for p in passages}
+        self.embed, self.near = embed, near
+        self._vectors: np.ndarray | None = None
         self._lock = threading.Lock()
         self._base = sqlite3.connect(":memory:", check_same_thread=False)
         try:
-            self._base.execute("CREATE VIRTUAL TABLE passages USING fts5(id UNINDEXED, language UNINDEXED, words)")
+            self._base.execute(
+                "CREATE VIRTUAL TABLE passages USING fts5(id UNINDEXED, language UNINDEXED, names, words)"
+            )
         except sqlite3.OperationalError as error:
             raise DependencyMissing(
                 "SQLite without full-text search (FTS5)", hint="use another build of Python"
             ) from error
-        rows = [(p.id, p.language, " ".join(tokens(p.text))) for p in self.passages.values()]
-        self._base.executemany("INSERT INTO passages VALUES (?, ?, ?)", rows)
+        rows = [(p.id, p.language, _joined(_names(p)), _joined(p.text)) for p in self.passages.values()]
+        self._base.executemany("INSERT INTO passages VALUES (?, ?, ?, ?)", rows)
 
     def search(self, query: str, language: Language, most: int = 5) -> list[Passage]:
-        """The passages that fit a query best, best first; [] when no word of it occurs."""
-        words = " OR ".join(f'"{token}"' for token in dict.fromkeys(tokens(query)))
+        """The passages that fit a query best, best first; [] when none does."""
+        by_words = self.by_words(query, language, max(most, DEPTH))
+        if self.embed is None:
+            return by_words[:most]
+        return fused([by_words, self.by_meaning(query, language, max(most, DEPTH))])[:most]
+
+    def by_words(self, query: str, language: Language, most: int = 5) -> list[Passage]:
+        """Ranked by BM25; only passages that share a word with the query."""
+        words = " OR ".join(f'"{token}"' for token in dict.fromkeys(tokens(query)) if token not in _EMPTY)
         if not words:
             return []
-        ask = "SELECT id FROM passages WHERE words MATCH ? AND language = ? ORDER BY bm25(passages), id LIMIT ?"
+        ask = """SELECT id FROM passages WHERE passages MATCH ? AND language = ?
+                 ORDER BY bm25(passages, 0, 0, ?, 1), id LIMIT ?"""
         with self._lock:
-            found = self._base.execute(ask, (words, language, most)).fetchall()
+            found = self._base.execute(ask, (words, language, NAME_WEIGHT, most)).fetchall()
         return [self.passages[name] for (name,) in found]
 
-    def about(self, findings: Sequence[Finding], language: Language, most: int = 3) -> list[Passage]:
-        """Passages on the findings of a study: those written for their kinds, and a site's best for each kind."""
+    def by_meaning(self, query: str, language: Language, most: int = 5) -> list[Passage]:
+        """Ranked by cosine; only passages at least as near as `near`; [] without an embedding model."""
+        if self.embed is None or not query.strip() or not self.passages:
+            return []
+        listed = list(self.passages.values())
+        with self._lock:
+            if self._vectors is None:
+                self._vectors = self.embed([f"{_names(p)} {p.text}".strip() for p in listed])
+            cosines = self._vectors @ self.embed([query])[0]
+        order = np.argsort(-cosines, kind="stable")
+        near = (listed[i] for i in order if cosines[i] >= self.near and listed[i].language == language)
+        return [passage for passage, _ in zip(near, range(most), strict=False)]
+
+    def about(
+        self, findings: Sequence[Finding], language: Language, most: int = 3, guidelines: Iterable[str] = ()
+    ) -> list[Passage]:
+        """Passages on the findings of a study.
+
+        Those written for their kinds and for the guidelines that speak about them, then a site's best for each kind.
+
+        Args:
+            findings: absent ones are left out.
+            most: passages of a site for each kind.
+            guidelines: ids of the rule sets that gave advice.
+        """
         kinds = dict.fromkeys(f.kind for f in findings if f.status != "absent")
-        chosen = [p for p in self.passages.values() if p.language == language and set(p.kinds) & kinds.keys()]
-        for kind in kinds:
+        told = set(guidelines)
+        chosen = [
+            p
+            for p in self.passages.values()
+            if p.language == language and (set(p.kinds) & kinds.keys() or p.guideline in told)
+        ]
+        return list(dict.fromkeys([*chosen, *self.of_the_site(findings, language, most)]))
+
+    def of_the_site(self, findings: Sequence[Finding], language: Language, most: int = 3) -> list[Passage]:
+        """A site's own passages on the findings of a study, the best for each kind."""
+        own = [p for p in self.passages.values() if not p.shipped]
+        if not own:
+            return []
+        found: list[Passage] = []
+        for kind in dict.fromkeys(f.kind for f in findings if f.status != "absent"):
             names = " ".join(ontology.findings()[kind].names[language][:2])
-            chosen += [p for p in self.search(names, language, most) if not p.kinds]
-        return list(dict.fromkeys(chosen))
+            ranked = self.search(names, language, len(self.passages))
+            found += [p for p in ranked if not p.shipped][:most]
+        return list(dict.fromkeys(found))
 
     def __add__(self, other: Library) -> Library:
-        return Library([*self.passages.values(), *other.passages.values()])
+        return Library([*self.passages.values(), *other.passages.values()], self.embed or other.embed, self.near)
+
+
+def fused(rankings: Sequence[Sequence[Passage]]) -> list[Passage]:
+    """One ranking out of several: the sum of 1 / (60 + place), best first; ties by id."""
+    scores: dict[Passage, float] = {}
+    for ranking in rankings:
+        for place, passage in enumerate(ranking, start=1):
+            scores[passage] = scores.get(passage, 0.0) + 1 / (RANK_OFFSET + place)
+    return sorted(scores, key=lambda passage: (-scores[passage], passage.id))
 
 
 def tokens(text: str) -> list[str]:
@@ -110,6 +161,15 @@ def tokens(text: str) -> list[str]:
     return found
 
 
+def _joined(text: str) -> str:
+    return " ".join(tokens(text))
+
+
+def _names(passage: Passage) -> str:
+    """What the findings it is written for are called."""
+    return ", ".join(name for kind in passage.kinds for name in ontology.findings()[kind].names[passage.language])
+
+
 @cache
 def _stemmer():  # type: ignore[no-untyped-def]
     import snowballstemmer
@@ -119,58 +179,16 @@ def _stemmer():  # type: ignore[no-untyped-def]
 
 @cache
 def shipped() -> Library:
-    """The knowledge base that comes with ctscribe: its own words, with the reference each passage follows."""
-    passages = []
-    for file in ("findings.yaml",):
-        table = yaml.safe_load((files(__package__) / "knowledge" / file).read_text(encoding="utf-8"))
-        for name, entry in table["passages"].items():
-            sources = "; ".join(table["references"][key] for key in entry["after"])
-            for language in LANGUAGES:
-                identity = f"kb:{name}:{language}"
-                passages.append(Passage(identity, entry[language], language, tuple(entry["kinds"]), sources))
-    return Library(passages)
+    """The knowledge base that comes with ctscribe."""
+    return Library(texts.knowledge())
 
 
 def documents(folder: Path) -> Library:
-    """A site's own documents: Markdown, text and PDF (extra ``documents``), cut at headings and blank lines.
-
-    Raises:
-        UnreadableInput: no document there, or one that cannot be read.
-        DependencyMissing: a PDF, and ``pypdf`` is not installed.
-    """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-    if not paths:
-        raise UnreadableInput(
-            f"no documents in {folder.name}", code="no_documents", expected=f"files ending in {', '.join(ENDINGS)}"
-        )
-    return Library(p for path in paths for p in _passages(path, path.relative_to(folder).as_posix()))
+    """A site's own documents, see `passages.documents`."""
+    return Library(texts.documents(folder))
 
 
-def _passages(path: Path, name: str) -> Iterable[Passage]:
-    heading, count = "", 0
-    for block in re.split(r"\n\s*\n|(?=^#+ )", _text(path), flags=re.MULTILINE):
-        lines = block.strip().splitlines()
-        if lines and lines[0].startswith("#"):
-            heading, count, lines = lines[0].strip("# ").strip(), 0, lines[1:]
-        body = " ".join(line.strip() for line in lines)
-        for start in range(0, len(body), LONGEST):
-            count += 1
-            identity = f"site:{name}#{heading or 'top'}/{count}"
-            text = f"{heading}: {body[start : start + LONGEST]}" if heading else body[start : start + LONGEST]
-            yield Passage(identity, text, detect_language(text), (), name)
-
-
-def _text(path: Path) -> str:
-    if path.suffix.lower() != ".pdf":
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnreadableInput(f"{path.name}", code="bad_document", expected="text in UTF-8") from error
-    try:
-        import pypdf
-    except ImportError as error:
-        raise DependencyMissing("reading PDF needs pypdf", hint="pip install 'ctscribe[documents]'") from error
-    try:
-        return "\n\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
-    except (pypdf.errors.PyPdfError, OSError) as error:
-        raise UnreadableInput(f"{path.name}", code="bad_document", expected="a PDF with text") from error
+def library(folder: Path | None = None, embed: Embed | None = None) -> Library:
+    """The knowledge base, with a site's documents where a folder is named, found by meaning too where asked."""
+    own = () if folder is None else texts.documents(folder)
+    return Library([*texts.knowledge(), *own], embed) if own or embed else shipped()

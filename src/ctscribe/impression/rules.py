@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from ctscribe import ontology
-from ctscribe.impression import compare, critical
+from ctscribe.impression import compare, critical, passages
 from ctscribe.impression.context import Context
 from ctscribe.impression.details import with_details
 from ctscribe.impression.guidelines import RuleSet, load, recommend
@@ -64,7 +64,7 @@ def write(
         note=note(language, signed=all(r.signed_off_by for r in recommendations)),
         method=METHOD,
         recommendations=recommendations,
-        citations=tuple(c for c in _citations(recommendations) if c.id in named),
+        citations=tuple(c for c in _citations(recommendations, language) if c.id in named),
     )
 
 
@@ -132,14 +132,14 @@ class _Lines:
         if key is None or key in self.commented:
             return []
         self.commented.add(key)
-        entry, frames = _significance()[key], _notes()
+        entry, frames, source = _significance()[key], _notes(), passages.meaning(finding.kind, self.language).id
         told = []
         if "differential" in entry:
             text = frames["differential"][self.language].format(what=entry["differential"][self.language])
-            told.append(Statement(text, "differential", (index,)))
+            told.append(Statement(text, "differential", (index,), (source,)))
         if "significance" in entry:
             text = frames["significance"][self.language].format(what=entry["significance"][self.language])
-            told.append(Statement(text, "significance", (index,)))
+            told.append(Statement(text, "significance", (index,), (source,)))
         return told
 
     def _advice(self, recommendation: Recommendation) -> Statement:
@@ -159,8 +159,10 @@ class _Lines:
         return [Statement(text, "question", indices, tuple(dict.fromkeys(r.citation.id for r in asking)))]
 
 
-def _citations(recommendations: Sequence[Recommendation]) -> list[Citation]:
-    return list(dict.fromkeys([critical.citation(), *(r.citation for r in recommendations)]))
+def _citations(recommendations: Sequence[Recommendation], language: Language) -> list[Citation]:
+    """Every reference that may be named: published ones first, then the knowledge base."""
+    known = (p.citation for p in passages.knowledge() if p.language == language)
+    return list(dict.fromkeys([critical.citation(), *(r.citation for r in recommendations), *known]))
 
 
 def _implies(stronger: Finding, weaker: Finding) -> bool:

@@ -28,7 +28,7 @@ def diseases(text: str, language: Language) -> tuple[str, ...]:
         for reading in read_sentence(sentence, language):
             rest = rest.replace(reading.words, " , ")
         rest = _patterns(language)["plain"].sub(" , ", _attributes(language).sub(" ", rest))
-        found += _english(rest) if language == "en" else _chinese(rest)
+        found += _english(rest) if language == "en" else [*_patterns("zh")["words"].findall(sentence), *_chinese(rest)]
     return tuple(dict.fromkeys(found))
 
 

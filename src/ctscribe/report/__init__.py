@@ -7,6 +7,7 @@ and in Chinese. No torch here.
 
 from __future__ import annotations
 
+from ctscribe.report.checked import ImpressionCheck, Objection, Reference
 from ctscribe.report.document import (
     SCHEMA_VERSION,
     SECTION_NAMES,
@@ -28,8 +29,11 @@ __all__ = [
     "SECTION_NAMES",
     "Evidence",
     "Finding",
+    "ImpressionCheck",
+    "Objection",
     "Provenance",
     "QualityNote",
+    "Reference",
     "Report",
     "ReportText",
     "SectionName",

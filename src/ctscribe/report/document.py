@@ -10,6 +10,7 @@ from typing import Literal
 
 from ctscribe.errors import UnreadableInput, UsageError
 from ctscribe.ontology import Language
+from ctscribe.report.checked import ImpressionCheck, Reference
 from ctscribe.report.codec import from_plain, to_plain
 from ctscribe.report.words import Evidence, Finding
 
@@ -47,11 +48,13 @@ class Sentence:
         text: the sentence with its full stop.
         findings: indices into the report's findings that it states; () for a sentence about none.
         evidence: places in the scan it rests on.
+        citations: ids of the references it follows (`ReportText.references`).
     """
 
     text: str
     findings: tuple[int, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    citations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class ReportText:
         findings: what is seen, organ by organ.
         impression: what matters, the most important first.
         critical: what somebody must be told at once; printed on top of everything.
+        check: how the impression came about and what the guard made of it; None where none was written here.
+        references: what the impression and the critical results cite.
     """
 
     technique: tuple[Sentence, ...] = ()
@@ -71,6 +76,8 @@ class ReportText:
     findings: tuple[Sentence, ...] = ()
     impression: tuple[Sentence, ...] = ()
     critical: tuple[Sentence, ...] = ()
+    check: ImpressionCheck | None = None
+    references: tuple[Reference, ...] = ()
 
     def section(self, name: SectionName) -> tuple[Sentence, ...]:
         """The sentences of one section."""
