@@ -9,41 +9,42 @@ import typer
 
 from ctscribe.cli import screen
 from ctscribe.cli.report import CONTEXT, Language
-from ctscribe.errors import UsageError
+from ctscribe.cli.station import (
+    DOCUMENTS,
+    EMBEDDINGS,
+    ENDPOINT,
+    GUIDELINES,
+    LLM,
+    LLM_FOLDER,
+    LLM_SET,
+    USE,
+    WRITER,
+    station,
+)
 
 if TYPE_CHECKING:
     from ctscribe.impression import Impression
     from ctscribe.impression.inputs import Given
-    from ctscribe.impression.writers import Writer
 
 HEADINGS = {
-    "en": {"impression": "IMPRESSION", "references": "REFERENCES"},
-    "zh": {"impression": "诊断意见", "references": "参考文献"},
+    "en": {"impression": "IMPRESSION", "references": "REFERENCES", "sources": "IN YOUR DOCUMENTS"},
+    "zh": {"impression": "诊断意见", "references": "参考文献", "sources": "本单位文件相关内容"},
 }
 
 
 def impression(
     findings: Path = typer.Argument(..., metavar="FINDINGS", help="Findings: report.json, other JSON, or a text."),
     context: str = CONTEXT,
-    writer: str = typer.Option("rules", "--writer", help="Who writes it: rules, openai, server or local."),
-    llm: str = typer.Option("", "--llm", metavar="NAME", help="Model at the endpoint, such as gpt-5.1."),
-    endpoint: str = typer.Option("", "--endpoint", metavar="URL", help="OpenAI-compatible server, ending in /v1."),
-    llm_folder: Path | None = typer.Option(
-        None, "--llm-folder", metavar="DIR", help="Language model in a folder, for the writer local."
-    ),
-    llm_set: list[str] | None = typer.Option(
-        None, "--llm-set", metavar="KEY=VALUE", help="Limits of the endpoint (EndpointConfig), such as retries=1."
-    ),
-    documents: Path | None = typer.Option(
-        None, "--documents", metavar="DIR", help="Your own documents, for a language model to use and cite."
-    ),
+    writer: str = WRITER,
+    llm: str = LLM,
+    endpoint: str = ENDPOINT,
+    llm_folder: Path | None = LLM_FOLDER,
+    llm_set: list[str] | None = LLM_SET,
+    documents: Path | None = DOCUMENTS,
+    embeddings: Path | None = EMBEDDINGS,
     lang: Language | None = typer.Option(None, "--lang", help="Language; default: that of the findings."),
-    guidelines: Path | None = typer.Option(
-        None, "--guidelines", metavar="DIR", help="Folder with your own guideline tables (YAML)."
-    ),
-    use: list[str] | None = typer.Option(
-        None, "--use", metavar="ID", help="Use only this guideline; may be given several times."
-    ),
+    guidelines: Path | None = GUIDELINES,
+    use: list[str] | None = USE,
     out: Path | None = typer.Option(None, "--out", metavar="FILE", help="Write the JSON here as well."),
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
 ) -> None:
@@ -60,19 +61,17 @@ def impression(
     * `ctscribe impression findings.json --guidelines our-guidelines --json`
     * `ctscribe impression findings.txt --writer server --llm qwen3 --endpoint http://127.0.0.1:8000/v1`
     """
-    from ctscribe.impression import inputs, retrieval
+    from ctscribe.impression import inputs
     from ctscribe.impression.context import read as read_context
-    from ctscribe.impression.guidelines import load
 
-    author = _writer(writer, llm, endpoint, llm_folder, llm_set or [])
+    made_by = station(writer, llm, endpoint, llm_folder, llm_set, documents, embeddings, guidelines, use)
     if out is not None:
         screen.output_file(out, (".json",))
     given = inputs.read(findings)
     known = read_context(context, given.context) if context.strip() else given.context
-    rule_sets = load(guidelines, use or None)
-    library = None if documents is None else retrieval.shipped() + retrieval.documents(documents)
     written = {
-        code: _write(given, code, known, rule_sets, author, library) for code in _languages(lang, given.language)
+        code: made_by.write(given.findings, code, context=known, text=given.text)
+        for code in _languages(lang, given.language)
     }
     plain = as_plain(given, written)
     if out is not None:
@@ -86,42 +85,33 @@ def impression(
         print(out)
 
 
-def _writer(name: str, llm: str, endpoint: str, folder: Path | None, limits: list[str]) -> Writer | None:
-    """The writer that was asked for; nothing is sent before it is used."""
-    from ctscribe import config
-    from ctscribe.impression import writers
-    from ctscribe.impression.endpoint import EndpointConfig
-
-    if name == "rules" and (llm or endpoint or folder or limits):
-        raise UsageError("a language model is named", expected="--writer openai, server or local with it")
-    chosen = None
-    if llm:
-        chosen = config.apply_overrides(EndpointConfig(llm, endpoint), limits)
-    return writers.make(name, chosen, folder)
-
-
-def _write(given: Given, code: Any, context: Any, rule_sets: Any, author: Writer | None, library: Any) -> Impression:
-    from ctscribe.impression.writing import write_with
-
-    return write_with(
-        author, given.findings, code, context=context, rule_sets=rule_sets, text=given.text, library=library
-    )
-
-
-def _languages(lang: Language | None, of_the_findings: str) -> tuple[str, ...]:
+def _languages(lang: Language | None, of_the_findings: str) -> tuple[Any, ...]:
     if lang is None:
         return (of_the_findings,)
     return ("en", "zh") if lang is Language.both else (lang.value,)
 
 
 def _as_text(made: Impression, code: str) -> str:
-    """Headed lines, references and the note."""
+    """Headed lines; references by id, with the lines that cite them; the note."""
     headings = HEADINGS[code]
     blocks = [f"{headings['impression']}\n{made.text}"]
     if made.citations:
-        cited = "\n".join(f"- {c.text}" + (f" doi:{c.doi}" if c.doi else "") for c in made.citations)
-        blocks.append(f"{headings['references']}\n{cited}")
-    return "\n\n".join([*blocks, made.note, *made.remarks]) + "\n"
+        cited = (
+            f"- [{c.id}] {c.text}" + (f" doi:{c.doi}" if c.doi else "") + _cited_in(made, c.id, code)
+            for c in made.citations
+        )
+        blocks.append("\n".join([headings["references"], *cited]))
+    if made.sources:
+        blocks.append("\n".join([headings["sources"], *(f"- [{s.id}] {s.text}" for s in made.sources)]))
+    return "\n\n".join([*blocks, made.note, *made.guard_note]) + "\n"
+
+
+def _cited_in(made: Impression, name: str, code: str) -> str:
+    """The numbers of the lines that cite a reference, in brackets; nothing where there is only one line."""
+    numbers = [str(n) for n, line in enumerate(made.lines, start=1) if name in line.citations]
+    if len(made.lines) < 2:
+        return ""
+    return f" ({', '.join(numbers)})" if code == "en" else f"（{'、'.join(numbers)}）"
 
 
 def as_plain(given: Given, written: dict[str, Impression]) -> dict[str, Any]:

@@ -10,6 +10,18 @@ import typer
 
 from ctscribe.cli import screen
 from ctscribe.cli.data import PATH, SERIES
+from ctscribe.cli.station import (
+    DOCUMENTS,
+    EMBEDDINGS,
+    ENDPOINT,
+    GUIDELINES,
+    LLM,
+    LLM_FOLDER,
+    LLM_SET,
+    USE,
+    WRITER,
+    station,
+)
 from ctscribe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +89,15 @@ def report(
     history: str = HISTORY,
     labs: Path | None = LABS,
     segmenter: str = SEGMENTER,
+    writer: str = WRITER,
+    llm: str = LLM,
+    endpoint: str = ENDPOINT,
+    llm_folder: Path | None = LLM_FOLDER,
+    llm_set: list[str] | None = LLM_SET,
+    documents: Path | None = DOCUMENTS,
+    embeddings: Path | None = EMBEDDINGS,
+    guidelines: Path | None = GUIDELINES,
+    use: list[str] | None = USE,
     identifiers: bool = typer.Option(
         False, "--identifiers", help="Write SOP Instance UIDs into the evidence. They identify the patient's images."
     ),
@@ -86,12 +107,16 @@ def report(
     PATH is a DICOM folder, a zip or a NIfTI file. When it holds several series, the best one is chosen and the report
     says why; `--series` overrules. A scan that no report may be written from is refused with the reason (exit code 3).
 
+    The impression is written by rule unless another writer is named; whoever writes it, a guard compares it with the
+    findings and the guideline tables, and its record is part of the report.
+
     Examples:
 
     * `ctscribe report study/ --out report`
     * `ctscribe report study.zip --out report --lang both`
     * `ctscribe report study/ --out report --context age=61,smoker=true,screening=false`
     * `ctscribe report scan.nii.gz --json | jq '.report.findings[].kind'`
+    * `ctscribe report study/ --out report --writer server --llm qwen3 --endpoint http://127.0.0.1:8000/v1`
     """
     if out is not None:
         screen.output_folder(out)
@@ -99,6 +124,7 @@ def report(
     options |= {"context": _context(context), "pretrained": pretrained}
     options |= {"prior": prior, "prior_days": prior_days, "history": history, "labs": _labs(labs)}
     options["segmenter"] = segmenter
+    options["station"] = station(writer, llm, endpoint, llm_folder, llm_set, documents, embeddings, guidelines, use)
     made, contents = make(path, lang.value, model, options, draw=out is not None)
     written = {} if out is None else screen.write_together(out, contents)
     if as_json:
@@ -147,6 +173,7 @@ def make(
             identifiers=options.get("identifiers", False),
             pretrained=options.get("pretrained"),
             segmenter=options.get("segmenter", "classical"),
+            station=options.get("station"),
         )
         made = reporter.report(
             path,

@@ -81,11 +81,12 @@ class Place:
 
 @dataclass(frozen=True)
 class ShownSentence:
-    """One sentence and the ids of its places."""
+    """One sentence, the ids of its places and of the references it follows."""
 
     text: str
     status: str
     places: tuple[str, ...]
+    citations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ def _shown(sentence: Sentence, gallery: _Gallery, findings: Sequence[Finding]) -
     order = ("present", "uncertain", "absent")
     statuses = [findings[i].status for i in sentence.findings]
     status = min(statuses, key=order.index, default="none")
-    return ShownSentence(sentence.text, status, gallery.of_sentence(sentence))
+    return ShownSentence(sentence.text, status, gallery.of_sentence(sentence), sentence.citations)
 
 
 def _row(finding: Finding, gallery: _Gallery) -> Row:

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Literal
+
+import yaml
 
 from ctscribe.ontology import Language
 from ctscribe.report import ImpressionCheck
@@ -224,6 +228,19 @@ class Impression:
         return tuple(Line(tuple(group), self.language) for group in grouped)
 
     @property
+    def guard_note(self) -> tuple[str, ...]:
+        """What the guard made of it and what happened on the way, in sentences; () when it was not asked."""
+        if self.check is None:
+            return ()
+        return (verdicts()[self.check.verdict][self.language], *self.check.remarks)
+
+    @property
     def critical(self) -> tuple[Statement, ...]:
         """Results that somebody must be told at once."""
         return tuple(s for s in self.statements if s.role == "critical")
+
+
+@cache
+def verdicts() -> Mapping[str, Words]:
+    """How each verdict of the guard is told."""
+    return yaml.safe_load((files(__package__) / "verdicts.yaml").read_text(encoding="utf-8"))

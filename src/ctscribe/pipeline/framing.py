@@ -16,6 +16,7 @@ from ctscribe.report import QualityNote, Sentence
 if TYPE_CHECKING:
     from ctscribe.data import IngestReport
     from ctscribe.data.anatomy import Segmentation
+    from ctscribe.impression import Impression
 
 
 @cache
@@ -137,11 +138,22 @@ def scan_notes(ingest: IngestReport, segmentation: Segmentation, chest_notes: tu
     return notes
 
 
-def impression_note() -> QualityNote:
-    """How the impression came about, in the impression's own words."""
-    from ctscribe import impression
+def impression_notes(written: Mapping[Language, Impression]) -> list[QualityNote]:
+    """How the impression came about, and what the guard made of it; each language tells of its own text."""
+    from ctscribe.impression import METHOD
+    from ctscribe.impression.station import guard_note_in, note_in
 
-    return QualityNote("impression_by_rule", {str(code): impression.note(code) for code in LANGUAGES}, "info")
+    told = {code: written.get(code) or next(iter(written.values())) for code in LANGUAGES}
+    code = "impression_by_rule" if all(m.method == METHOD for m in written.values()) else "impression_by_model"
+    fine = all(m.check is None or m.check.verdict in ("passed", "corrected") for m in written.values())
+    return [
+        QualityNote(code, {str(c): note_in(made, c) for c, made in told.items()}, "info"),
+        QualityNote(
+            "impression_guard",
+            {str(c): guard_note_in(made, c) for c, made in told.items()},
+            "info" if fine else "warning",
+        ),
+    ]
 
 
 def _both(code: str, text: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ load_study ─ segment ─ check_chest ─ place ─ describe ─ read back ─ 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ctscribe.errors import UsageError
 from ctscribe.ontology import LANGUAGES, Language
-from ctscribe.report import Finding, Provenance, QualityNote, Report, ReportText, Sentence
+from ctscribe.report import Finding, Provenance, QualityNote, Report
 
 if TYPE_CHECKING:
     from ctscribe.beside import StudyBeside
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ctscribe.data import Study
     from ctscribe.data.anatomy import Segmentation
     from ctscribe.impression import Context
-    from ctscribe.impression.result import Line, Statement
+    from ctscribe.impression.station import Station
     from ctscribe.model import Description, Detection
     from ctscribe.pipeline.evidence import Placed
     from ctscribe.pipeline.reading_back import ReadSentence
@@ -64,6 +64,7 @@ class Reporter:
         identifiers: True writes SOP Instance UIDs into the evidence; they identify the patient's images.
         pretrained: where the pretrained decoder lies that the model folder names, see `checkpoint.load`.
         segmenter: who outlines the regions: ``"classical"``, or a program as in `data.anatomy.tools.segmenter`.
+        station: who writes the impression, and from what; None takes the rules with what ships.
 
     ```python
     result = Reporter().report("study/", language="both")
@@ -79,12 +80,14 @@ class Reporter:
         identifiers: bool = False,
         pretrained: str | Path | None = None,
         segmenter: str = "classical",
+        station: Station | None = None,
     ) -> None:
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = device
         self.identifiers = identifiers
         self.pretrained = pretrained
         self.segmenter = segmenter
+        self.station = station
         self._model: LoadedModel | None = None
 
     @property
@@ -133,8 +136,10 @@ class Reporter:
             InputRefused: the scan is not something a report may be written from.
             CheckpointError: no usable model.
             UsageError: unknown language or series, or something beside the scan that the model does not read.
+            EndpointError: an endpoint was chosen for the impression, and its key or address is wrong.
         """
-        from ctscribe.pipeline import framing
+        from ctscribe.impression.station import Station
+        from ctscribe.pipeline import framing, texts
 
         languages = _languages(language)
         clock = _Clock(on_step)
@@ -154,18 +159,24 @@ class Reporter:
         with clock("write"):
             findings = _findings(read)
             compared = description.changes if prior is not None else None
-            texts = {
-                code: _text(read[code], findings, study, code, context, framing.comparison(code, compared, prior_days))
+            written = texts.impressions(self.station or Station(), read, context)
+            sections = {
+                code: texts.report_text(
+                    read[code], written[code], findings, study, framing.comparison(code, compared, prior_days)
+                )
                 for code in languages
             }
             quality = _quality(study, segmentation, placed, chest_notes, read, description.detections)
+            quality += framing.impression_notes(written)
             quality += _confidence(model, findings, description.detections)
             quality += [framing.violation_note(v.amount, v.says) for v in description.violations]
             report = Report(
                 findings=findings,
-                texts=texts,
+                texts=sections,
                 quality=tuple(_worst_first(quality)),
-                provenance=_provenance(model, study, created),
+                provenance=_provenance(
+                    model, study, created, ", ".join(dict.fromkeys(w.method for w in written.values()))
+                ),
                 watermark=dict(model.info.watermark),
             )
         return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds)
@@ -312,45 +323,6 @@ def _findings(read: dict[Language, list[ReadSentence]]) -> tuple[Finding, ...]:
     return unique_findings([sentence for sentences in read.values() for sentence in sentences])
 
 
-def _text(
-    sentences: Sequence[ReadSentence],
-    findings: tuple[Finding, ...],
-    study: Study,
-    language: Language,
-    context: Context | None,
-    comparison: tuple[Sentence, ...],
-) -> ReportText:
-    """All sections of one language."""
-    from ctscribe import impression
-    from ctscribe.pipeline import framing
-    from ctscribe.pipeline.reading_back import unique_findings
-
-    said = unique_findings(sentences)
-    written = impression.write(said, language, context=context, text=" ".join(s.text for s in sentences))
-    return ReportText(
-        technique=framing.technique(study.ingest, language),
-        comparison=comparison,
-        findings=tuple(_sentence(s.text, s.findings, findings) for s in sentences),
-        impression=_sentences(
-            (line for line in written.lines if line.statements[0].role != "critical"), said, findings
-        ),
-        critical=_sentences(written.critical, said, findings),
-    )
-
-
-def _sentences(
-    said_of: Iterable[Line | Statement], said: Sequence[Finding], findings: tuple[Finding, ...]
-) -> tuple[Sentence, ...]:
-    return tuple(_sentence(one.text, [said[i] for i in one.findings], findings) for one in said_of)
-
-
-def _sentence(text: str, said: Sequence[Finding], findings: tuple[Finding, ...]) -> Sentence:
-    evidence = []
-    for finding in said:
-        evidence += [item for item in finding.evidence if item not in evidence]
-    return Sentence(text, tuple(findings.index(finding) for finding in said), tuple(evidence))
-
-
 def _quality(
     study: Study,
     segmentation: Segmentation,
@@ -380,7 +352,6 @@ def _quality(
     ):
         cell = (length / count for length, count in zip(placed.volume.extent_mm, detections[0].heat.shape, strict=True))
         notes.append(framing.note("evidence_resolution", value=" x ".join(f"{mm:.0f}" for mm in cell)))
-    notes.append(framing.impression_note())
     return notes
 
 
@@ -419,8 +390,8 @@ def _disagreements(read: dict[Language, list[ReadSentence]], detections: Sequenc
     return notes
 
 
-def _provenance(model: LoadedModel, study: Study, created: str) -> Provenance:
-    from ctscribe import __version__, impression
+def _provenance(model: LoadedModel, study: Study, created: str, impression_by: str) -> Provenance:
+    from ctscribe import __version__
 
     return Provenance(
         model=model.info.name,
@@ -428,5 +399,5 @@ def _provenance(model: LoadedModel, study: Study, created: str) -> Provenance:
         software=f"ctscribe {__version__}",
         series=tuple(s for s in (study.ingest.series_id,) if s),
         created=created,
-        impression_by=impression.METHOD,
+        impression_by=impression_by,
     )

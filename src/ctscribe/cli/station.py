@@ -1,0 +1,77 @@
+"""The options that choose who writes an impression and from what; the same for ``impression`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ctscribe.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctscribe.impression.station import Station
+    from ctscribe.impression.writers import Writer
+
+WRITER = typer.Option("rules", "--writer", help="Who writes the impression: rules, openai, server or local.")
+LLM = typer.Option("", "--llm", metavar="NAME", help="Model at the endpoint, such as gpt-5.1.")
+ENDPOINT = typer.Option("", "--endpoint", metavar="URL", help="OpenAI-compatible server, ending in /v1.")
+LLM_FOLDER = typer.Option(None, "--llm-folder", metavar="DIR", help="Language model in a folder, for the writer local.")
+LLM_SET = typer.Option(
+    None, "--llm-set", metavar="KEY=VALUE", help="Limits of the endpoint (EndpointConfig), such as retries=1."
+)
+DOCUMENTS = typer.Option(
+    None,
+    "--documents",
+    metavar="DIR",
+    help="Your own documents: used and cited by a language model, else shown beside.",
+)
+EMBEDDINGS = typer.Option(
+    None, "--embeddings", metavar="DIR", help="Text encoder in a folder: your documents are found by meaning as well."
+)
+GUIDELINES = typer.Option(None, "--guidelines", metavar="DIR", help="Folder with your own guideline tables (YAML).")
+USE = typer.Option(None, "--use", metavar="ID", help="Use only this guideline; may be given several times.")
+
+
+def station(
+    writer: str,
+    llm: str,
+    endpoint: str,
+    llm_folder: Path | None,
+    llm_set: list[str] | None,
+    documents: Path | None,
+    embeddings: Path | None,
+    guidelines: Path | None,
+    use: list[str] | None,
+) -> Station:
+    """What the options ask for; nothing is sent and no language model is loaded yet.
+
+    Raises:
+        UsageError: options that do not go together, or something they name is not there.
+    """
+    from ctscribe.impression.embeddings import Embedder
+    from ctscribe.impression.guidelines import load
+    from ctscribe.impression.retrieval import library
+    from ctscribe.impression.station import Station
+
+    if embeddings is not None and documents is None:
+        raise UsageError("--embeddings without --documents", expected="--documents DIR, which it searches")
+    author = _writer(writer, llm, endpoint, llm_folder, llm_set or [])
+    rule_sets = load(guidelines, use or None)
+    return Station(author, rule_sets, library(documents, Embedder(embeddings) if embeddings is not None else None))
+
+
+def _writer(name: str, llm: str, endpoint: str, folder: Path | None, limits: list[str]) -> Writer | None:
+    """The writer that was asked for; an option that it would not read is refused."""
+    from ctscribe import config
+    from ctscribe.impression import writers
+    from ctscribe.impression.endpoint import EndpointConfig
+
+    if name == "rules" and (llm or endpoint or folder or limits):
+        raise UsageError("a language model is named", expected="--writer openai, server or local with it")
+    if limits and not llm:
+        raise UsageError("--llm-set without --llm", expected="--llm NAME, the model at the endpoint")
+    chosen = None
+    if llm:
+        chosen = config.apply_overrides(EndpointConfig(llm, endpoint), limits)
+    return writers.make(name, chosen, folder)
