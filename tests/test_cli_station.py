@@ -1,4 +1,4 @@
-"""Who writes the impression, and from what: one set of options for ``report`` and ``impression``, a guard behind both."""
+"""Who writes the impression, and from what: one set of options for two commands, and the guard behind both."""
 
 from __future__ import annotations
 
@@ -202,7 +202,9 @@ def test_documents_are_found_by_meaning_where_a_text_encoder_is_given(
     assert "far.md" not in capsys.readouterr().out
     encoder = tiny_bert.save(tmp_path / "encoder")
     assert table.run(["impression", findings, "--documents", str(site), "--embeddings", str(encoder)]) == 0
-    assert "site:far.md#top/1" in capsys.readouterr().out  # random weights find everything near
+    out, err = capsys.readouterr()
+    assert "site:far.md#top/1" in out  # random weights find everything near
+    assert "does not read Chinese" in err
 
 
 def test_only_the_guidelines_that_are_named_are_used(findings: str, tmp_path: Path, capsys) -> None:

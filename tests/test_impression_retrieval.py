@@ -43,11 +43,28 @@ def test_a_study_gets_passages_on_its_findings_and_on_the_guidelines_that_spoke(
 
 
 # ---------------------------------------------------------------------------------------- by meaning
-def by_topic(texts: Sequence[str]) -> np.ndarray:
-    """Stands for an embedding model: texts about water are alike, and so are texts about stone."""
-    rows = [[any(w in t for w in ("rain", "river", "lake")), any(w in t for w in ("rock", "stone"))] for t in texts]
-    vectors = np.array(rows, np.float32) + 1e-3
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+class Topics:
+    """Stands for an embedding model: texts about water are alike, and so are texts about stone. Reads English only."""
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        rows = [[any(w in t for w in ("rain", "river", "lake")), any(w in t for w in ("rock", "stone"))] for t in texts]
+        vectors = np.array(rows, np.float32) + 1e-3
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def unknown(self, texts: Sequence[str]) -> float:
+        return sum(not text.isascii() for text in texts) / len(texts)
+
+
+by_topic = Topics()
+
+
+def test_a_model_is_not_asked_about_a_language_that_it_cannot_read() -> None:
+    pages = [passage("a", "a rock"), passage("b", "a lake"), Passage("c", "山石", "zh"), Passage("d", "河水", "zh")]
+    books = Library(pages, by_topic)
+    assert books.unread == {"zh"}
+    assert books.by_meaning("rock 石", "zh") == []
+    assert [p.id for p in books.search("山石", "zh")] == ["c"]
+    assert Library(pages).unread == frozenset()
 
 
 def test_meaning_finds_what_words_do_not() -> None:
@@ -100,6 +117,11 @@ def test_a_model_ranks_a_text_next_to_itself(bert: Path) -> None:
     pages = [passage("a", "nodule in the lung"), passage("b", "fluid around the heart"), passage("c", "broken rib")]
     found = Library(pages, Embedder(bert)).by_meaning("fluid around the heart", "en")
     assert found[0].id == "b"
+
+
+def test_a_model_knows_what_it_cannot_read(bert: Path) -> None:
+    assert Embedder(bert).unknown(["a nodule in the right upper lobe"]) == 0
+    assert Embedder(bert).unknown(["右肺上叶结节"]) > 0.9
 
 
 def test_what_is_no_embedding_model_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ctscribe.cli import screen
 from ctscribe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def station(
     guidelines: Path | None,
     use: list[str] | None,
 ) -> Station:
-    """What the options ask for; nothing is sent and no language model is loaded yet.
+    """What the options ask for; nothing is sent and no language model is loaded yet (a text encoder is).
 
     Raises:
         UsageError: options that do not go together, or something they name is not there.
@@ -58,7 +59,12 @@ def station(
         raise UsageError("--embeddings without --documents", expected="--documents DIR, which it searches")
     author = _writer(writer, llm, endpoint, llm_folder, llm_set or [])
     rule_sets = load(guidelines, use or None)
-    return Station(author, rule_sets, library(documents, Embedder(embeddings) if embeddings is not None else None))
+    books = library(documents, Embedder(embeddings) if embeddings is not None else None)
+    for code in sorted(books.unread):
+        name = {"en": "English", "zh": "Chinese"}[code]
+        told = f"Note: the text encoder does not read {name}; passages in it are found by their words alone."
+        screen.console(stderr=True).print(told, markup=False, soft_wrap=True)
+    return Station(author, rule_sets, books)
 
 
 def _writer(name: str, llm: str, endpoint: str, folder: Path | None, limits: list[str]) -> Writer | None:

@@ -55,6 +55,12 @@ class Embedder:
             rows.append(torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, int(model.config.hidden_size)), np.float32)
 
+    def unknown(self, texts: Sequence[str]) -> float:
+        """Share of the tokens for which the model has no word; near 1 for a script that it cannot read."""
+        _, tokenizer = self._load()
+        ids = [i for row in tokenizer(list(texts), add_special_tokens=False)["input_ids"] for i in row]
+        return sum(i == tokenizer.unk_token_id for i in ids) / max(1, len(ids))
+
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ctscribe import ontology
 from ctscribe.errors import DependencyMissing
 from ctscribe.impression import passages as texts
 from ctscribe.impression.passages import Passage
-from ctscribe.ontology import Language
+from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report import Finding
 from ctscribe.report.parse import normalise
 
@@ -33,8 +34,22 @@ NAME_WEIGHT = 3.0
 NEAR = 0.3
 """Cosine from which a passage without a common word counts as found."""
 
-Embed = Callable[[Sequence[str]], np.ndarray]
-"""Texts -> vectors of length 1, such as `embeddings.Embedder`."""
+MOST_UNKNOWN = 0.2
+"""Share of unknown tokens above which a model is not asked about a language: it cannot read it."""
+
+
+@runtime_checkable
+class Embed(Protocol):
+    """A text encoder, such as `embeddings.Embedder`."""
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of length 1, one row for each text."""
+        ...
+
+    def unknown(self, texts: Sequence[str]) -> float:
+        """Share of the tokens for which it has no word."""
+        ...
+
 
 _EMPTY = frozenset(
     ("a", "an", "and", "are", "at", "be", "by", "can", "for", "how", "if", "in", "is", "may", "of", "on", "or", "the")
@@ -49,7 +64,7 @@ class Library:
 
     Args:
         passages: texts to be found.
-        embed: finds by meaning as well; None by words alone.
+        embed: finds by meaning as well, in the languages that it can read (`unread`); None by words alone.
         near: see `NEAR`.
 
     Raises:
@@ -76,7 +91,7 @@ class Library:
     def search(self, query: str, language: Language, most: int = 5) -> list[Passage]:
         """The passages that fit a query best, best first; [] when none does."""
         by_words = self.by_words(query, language, max(most, DEPTH))
-        if self.embed is None:
+        if self.embed is None or language in self.unread:
             return by_words[:most]
         return fused([by_words, self.by_meaning(query, language, max(most, DEPTH))])[:most]
 
@@ -92,8 +107,8 @@ class Library:
         return [self.passages[name] for (name,) in found]
 
     def by_meaning(self, query: str, language: Language, most: int = 5) -> list[Passage]:
-        """Ranked by cosine; only passages at least as near as `near`; [] without an embedding model."""
-        if self.embed is None or not query.strip() or not self.passages:
+        """Ranked by cosine; only passages at least as near as `near`; [] without a model that reads the language."""
+        if self.embed is None or not query.strip() or not self.passages or language in self.unread:
             return []
         listed = list(self.passages.values())
         with self._lock:
@@ -103,6 +118,14 @@ class Library:
         order = np.argsort(-cosines, kind="stable")
         near = (listed[i] for i in order if cosines[i] >= self.near and listed[i].language == language)
         return [passage for passage, _ in zip(near, range(most), strict=False)]
+
+    @cached_property
+    def unread(self) -> frozenset[Language]:
+        """Languages of the passages that the embedding model cannot read; they are searched by words alone."""
+        if self.embed is None:
+            return frozenset()
+        texts = {code: [p.text for p in self.passages.values() if p.language == code] for code in LANGUAGES}
+        return frozenset(code for code, some in texts.items() if some and self.embed.unknown(some) > MOST_UNKNOWN)
 
     def about(
         self, findings: Sequence[Finding], language: Language, most: int = 3, guidelines: Iterable[str] = ()
