@@ -5,8 +5,8 @@
 Tokens are counted with `tiktoken` in the prompts that would be sent for synthetic phantoms (system text, findings,
 guidelines, passages, JSON schema), and in the rule-written impression as the JSON that a model is asked for: what a
 faithful answer has. Nothing is sent. The cost is arithmetic: tokens x price, once, and with `--again` of the answers
-written a second time. Prices are per million tokens; the defaults are examples, not an offer. What a model thinks before
-it answers is billed as output and is not in the count: `--thinking` adds so many tokens an answer.
+written a second time. Prices are per million tokens; the defaults are examples, not an offer. What a model thinks
+before it answers is billed as output and is not in the count: `--thinking` adds so many tokens an answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import time
+from importlib import import_module
 from statistics import mean
 from typing import Any
 
@@ -35,9 +36,7 @@ def main() -> None:
     parser.add_argument("--again", type=float, default=0.2, help="share of answers that are written a second time")
     parser.add_argument("--thinking", type=int, default=0, help="further tokens of each answer")
     options = parser.parse_args()
-    import tiktoken
-
-    count = tiktoken.get_encoding(options.encoding)
+    count = import_module("tiktoken").get_encoding(options.encoding)  # pip install tiktoken; no part of ctscribe
     studies = [study(number) for number in range(options.n)]
     speed(studies)
     for language in ("en", "zh"):

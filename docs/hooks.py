@@ -60,6 +60,7 @@ def generated(name: str) -> str:
         "findings": findings,
         "guideline_facts": guideline_facts,
         "guidelines": guidelines,
+        "knowledge": knowledge,
         "questions": questions,
         "regions": regions,
         "report": report,
@@ -195,6 +196,20 @@ def _guideline(rule_set: Any) -> str:
     ]
     header = ["when", "category", "what to do", "Chinese", "compared"]
     return "\n\n".join([*lines[:2], "\n".join(lines[2:]), table(header, rows)])
+
+
+def knowledge() -> str:
+    """Every passage of the knowledge base, in both languages, with the works it follows."""
+    from ctscribe.impression.passages import knowledge_entries, references
+
+    parts = []
+    for name, entry in knowledge_entries().items():
+        about = ", ".join(f"`{kind}`" for kind in entry.get("kinds", ())) or f"`{entry.get('guideline')}`"
+        lines = [f"### `{name}`", f"About {about}."]
+        lines += ["\n".join(f"- *{part}*: {text}" for part, text in entry[code].items()) for code in ("en", "zh")]
+        lines.append("After: " + " ".join(references()[key] for key in entry["after"]))
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def guideline_facts() -> str:
