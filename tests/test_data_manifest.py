@@ -27,9 +27,9 @@ from ctscribe.report import Finding
 NODULE = '[{"kind": "lung_nodule", "regions": ["right_upper_lobe"], "size_mm": [8.0]}]'
 
 
-def write_csv(folder: Path, rows: list[dict[str, str]], name: str = "m.csv") -> Path:
+def write_csv(folder: Path, rows: list[dict[str, str]], name: str = "m.csv", columns: list[str] | None = None) -> Path:
     path = folder / name
-    columns = [c for c in COLUMNS if any(c in r for r in rows)]
+    columns = columns or [c for c in COLUMNS if any(c in r for r in rows)]
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, columns, restval="")
         writer.writeheader()

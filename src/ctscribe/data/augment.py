@@ -49,7 +49,8 @@ class Augment:
         if forget:
             moved = replace(moved, occupancy=np.zeros_like(moved.occupancy), present=np.zeros_like(moved.present))
             moved = replace(moved, lesions=None, lesion_kinds=None)
-        return moved
+        # The patient does not lie the same way twice: an earlier scan has draws of its own.
+        return moved if moved.prior is None else replace(moved, prior=self(moved.prior, rng))
 
 
 def shift(sample: Sample, cells: tuple[int, int, int]) -> Sample:

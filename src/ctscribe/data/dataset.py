@@ -9,9 +9,9 @@ from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Collate, Sample, StudyBatch, pad_examples
 from ctscribe.data.cache import StudyCache
 from ctscribe.data.manifest import ManifestRow
-from ctscribe.data.store import StoreLayout, StudyStore, StudyStoreWriter
+from ctscribe.data.store import BESIDE, StoreLayout, StudyStore, StudyStoreWriter
 from ctscribe.data.targets import Targets, targets_from_findings
-from ctscribe.errors import CTScribeError, TrainingError
+from ctscribe.errors import CTScribeError, TrainingError, UsageError
 from ctscribe.report import Finding
 
 __all__ = [
@@ -47,6 +47,8 @@ class ManifestDataset:
         cache: where prepared studies are kept; None prepares again at each reading.
         reader: finds structured findings in the text of rows that bring none; None leaves them without truth.
         exhaustive: True when a finding that a report does not mention is taken to be absent.
+        beside: what samples bring beside their scan, out of `ctscribe.data.store.BESIDE`. Priors must be among the
+            rows; their scans are prepared and cached once.
     """
 
     def __init__(
@@ -57,15 +59,36 @@ class ManifestDataset:
         cache: StudyCache | None = None,
         reader: Reader | None = None,
         exhaustive: bool = True,
+        beside: Sequence[str] = BESIDE,
     ) -> None:
         self.rows, self.prepare, self.cache = tuple(rows), prepare, cache
-        self.reader, self.exhaustive = reader, exhaustive
+        self.reader, self.exhaustive, self.beside = reader, exhaustive, tuple(beside)
+        self._by_study = {row.study: row for row in self.rows}
+        lost = [row.line for row in self.rows if row.prior is not None and row.prior not in self._by_study]
+        if lost and "prior" in self.beside:
+            raise UsageError(
+                f"line {lost[0]}: its prior is not among the rows",
+                expected="all studies of a patient together",
+                hint="leave `prior` out of `beside`, or take whole splits (Manifest.only)",
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
         row = self.rows[index]
+        sample = self._sample(row)
+        before = self._by_study[row.prior] if row.prior is not None and "prior" in self.beside else None
+        return replace(
+            sample,
+            prior=None if before is None else self._sample(before),
+            prior_days=None if before is None else row.prior_days,
+            history=row.history if "history" in self.beside else "",
+            labs=row.labs if "labs" in self.beside else (),
+        )
+
+    def _sample(self, row: ManifestRow) -> Sample:
+        """One scan and what its report says."""
         findings = row.structured
         if findings is None and row.findings and self.reader is not None:
             findings = self.reader(row.findings, row.language)

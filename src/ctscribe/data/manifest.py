@@ -8,6 +8,7 @@ findings  the findings text            impression  the impression text
 language  en or zh (default en)        structured  structured findings, as JSON
 prior     study name of an earlier scan of the same patient
 regions   label map of the regions     split       train, validation or test
+date, prior_days, history, lab:NAME, labs           see `ctscribe.data.known`
 ```
 
 Rows are named by their line number in every message: study names and patients are identifiers.
@@ -16,6 +17,7 @@ Rows are named by their line number in every message: study names and patients a
 from __future__ import annotations
 
 import csv
+import datetime
 import gzip
 import hashlib
 import io
@@ -26,6 +28,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ctscribe.data.known import (
+    KNOWN_COLUMNS,
+    LAB,
+    Labs,
+    circles,
+    days_between,
+    is_lab,
+    read_date,
+    read_days,
+    read_labs_of,
+)
 from ctscribe.errors import CTScribeError, UsageError
 from ctscribe.ontology import LANGUAGES
 from ctscribe.report import Finding
@@ -34,7 +47,9 @@ from ctscribe.report.codec import from_plain
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 REQUIRED = ("study", "patient", "image")
-COLUMNS = (*REQUIRED, "findings", "impression", "language", "structured", "prior", "regions", "split")
+COLUMNS = (*REQUIRED, "findings", "impression", "language", "structured", "prior", "regions", "split", *KNOWN_COLUMNS)
+PLAIN = ("structured", "labs")
+"""Columns that hold more than a text."""
 SHOWN = 8
 """Problems named in one message; the rest are counted."""
 
@@ -47,6 +62,9 @@ class ManifestRow:
         line: 1-based line of the file it stands on.
         image, regions: absolute paths.
         structured: None when the manifest has no structured findings for it.
+        prior: the `study` of an earlier scan; `prior_days` lie between them, None where not known.
+        history: the clinical history; `labs` are known laboratory values.
+        date: of the scan, used only to compare scans of one patient.
     """
 
     line: int
@@ -60,6 +78,10 @@ class ManifestRow:
     prior: str | None = None
     regions: Path | None = None
     split: Split | None = None
+    history: str = ""
+    labs: Labs = ()
+    date: datetime.date | None = None
+    prior_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +144,11 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
         if check_files:
             problems += _missing_files(row)
     problems += _relations(rows)
-    _refuse(path, problems)
+    dated, disordered = _dated(rows)
+    _refuse(path, problems + disordered)
     if not rows:
         raise UsageError(f"manifest {path}", expected="at least one study", got="none")
-    return Manifest(path, tuple(rows))
+    return Manifest(path, dated)
 
 
 def assign_splits(
@@ -257,12 +280,12 @@ def _check_columns(
     path: Path, names: Sequence[str], required: Sequence[str] = REQUIRED, line: int | None = None
 ) -> None:
     where = f"manifest {path}" + (f", line {line}" if line else "")
-    unknown = [name for name in names if name not in COLUMNS]
+    unknown = [name for name in names if name not in COLUMNS and not is_lab(name)]
     missing = [name for name in required if name not in names]
     if unknown or missing:
         raise UsageError(
             f"{where}: " + (f"unknown column {unknown[0]!r}" if unknown else f"no column {missing[0]!r}"),
-            expected=", ".join(COLUMNS),
+            expected=", ".join((*COLUMNS, f"{LAB}NAME")),
             got=", ".join(names) or "an empty file",
         )
 
@@ -272,9 +295,10 @@ def _row(line: int, values: Mapping[str, Any], folder: Path) -> ManifestRow:
         if name not in values:
             raise UsageError(f"column {name!r} is empty")
     for name, value in values.items():
-        if name != "structured" and not isinstance(value, str | int):
+        number = name == "prior_days" and isinstance(value, float)
+        if name not in PLAIN and not is_lab(name) and not number and not isinstance(value, str | int):
             raise UsageError(f"column {name!r}", expected="text", got=type(value).__name__)
-    text = {name: str(value).strip() for name, value in values.items() if name != "structured"}
+    text = {name: str(value).strip() for name, value in values.items() if name not in PLAIN}
     _one_of("language", text.get("language", "en"), LANGUAGES)
     if "split" in text:
         _one_of("split", text["split"], SPLITS)
@@ -290,6 +314,10 @@ def _row(line: int, values: Mapping[str, Any], folder: Path) -> ManifestRow:
         prior=text.get("prior"),
         regions=(folder / text["regions"]).absolute() if "regions" in text else None,
         split=text.get("split"),  # type: ignore[arg-type]
+        history=text.get("history", ""),
+        labs=read_labs_of(values),
+        date=read_date(text.get("date")),
+        prior_days=read_days(text.get("prior_days")),
     )
 
 
@@ -334,6 +362,25 @@ def _relations(rows: Sequence[ManifestRow]) -> list[Problem]:
         elif prior.patient != row.patient:
             problems.append(Problem((row.line, prior.line), "the prior study is of another patient"))
     return problems
+
+
+def _dated(rows: Sequence[ManifestRow]) -> tuple[tuple[ManifestRow, ...], list[Problem]]:
+    """Rows with the days since their priors, and every prior that is not an earlier scan."""
+    by_study = {row.study: row for row in rows}
+    dated, problems = [], []
+    for row in rows:
+        prior = by_study.get(row.prior) if row.prior is not None else None
+        try:
+            if row.prior is None and row.prior_days is not None:
+                raise UsageError("column 'prior_days'", expected="column 'prior' to go with it", got="an empty one")
+            before = None if prior is None else prior.date
+            dated.append(replace(row, prior_days=days_between(before, row.date, row.prior_days)))
+        except UsageError as error:
+            problems.append(Problem((row.line,) if prior is None else (row.line, prior.line), _one_line(error)))
+    if round_ := list(circles({row.study: row.prior for row in rows if row.prior is not None})):
+        lines = tuple(by_study[study].line for study in round_)
+        problems.append(Problem(lines, "column 'prior' goes round in a circle: a prior is an earlier scan"))
+    return tuple(dated), problems
 
 
 def draw_split(patient: str, shares: Mapping[str, float], salt: str = "ctscribe") -> Split:

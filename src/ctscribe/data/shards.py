@@ -1,7 +1,8 @@
 """Prepared studies as tar shards, for a cluster that streams: a few large files, read from front to back.
 
 ```
-OUT/train-000000.tar      ID.hu.b2 ID.occupancy.b2 ID.json, study after study; each study once
+OUT/train-000000.tar      ID.hu.b2 ID.occupancy.b2 ID.json, study after study; each study once. An earlier scan lies
+                          beside its study again (ID.prior_hu.b2 ...), since a stream cannot go back to it
 OUT/shards.json           layout, splits, how many studies each shard holds
 ```
 
@@ -16,8 +17,8 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ctscribe.data.store import StudyStore, row_of_sample, sample_of_row
 from ctscribe.errors import UnreadableInput, UsageError
 
 ARRAYS = ("hu", "occupancy", "dense")
+PRIOR = "prior_"
 
 
 def write_shards(store: StudyStore, out: Path | str, *, per_shard: int = 256, seed: int = 0) -> dict[str, list[str]]:
@@ -74,13 +76,30 @@ def _write_shard(store: StudyStore, members: Sequence[int], path: Path) -> None:
     with tarfile.open(temporary, "w") as tar:
         for index in members:
             sample = store[index]
-            for name in ARRAYS:
-                value = getattr(sample, name)
-                if value is not None:
-                    _add(tar, f"{sample.id}.{name}.b2", blosc2_module().pack_tensor(np.ascontiguousarray(value)))
             row = row_of_sample(sample, store.extra(index))
+            for name, value in _arrays(sample).items():
+                _add(tar, f"{sample.id}.{name}.b2", blosc2_module().pack_tensor(np.ascontiguousarray(value)))
+            if sample.prior is not None:
+                row["prior"] = row_of_sample(sample.prior, {})
             _add(tar, f"{sample.id}.json", json.dumps(row, ensure_ascii=False).encode("utf-8"))
     os.replace(temporary, path)
+
+
+def _arrays(sample: Sample) -> dict[str, np.ndarray]:
+    """Arrays of a study and, as ``prior_...``, of its earlier scan."""
+    own = {name: getattr(sample, name) for name in ARRAYS}
+    earlier = {} if sample.prior is None else _arrays(sample.prior)
+    found = own | {f"{PRIOR}{name}": value for name, value in earlier.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _sample(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sample:
+    """A study with its earlier scan, see `_arrays`."""
+    sample = sample_of_row(row, arrays)
+    if "prior" not in row:
+        return sample
+    earlier = {name.removeprefix(PRIOR): value for name, value in arrays.items() if name.startswith(PRIOR)}
+    return replace(sample, prior=sample_of_row(row["prior"], earlier))
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -177,7 +196,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
                 _, _, kind = entry.name.partition(".")
                 content = file.read()
                 if kind == "json":
-                    yield sample_of_row(json.loads(content), parts)
+                    yield _sample(json.loads(content), parts)
                     parts = {}
                 else:
                     parts[kind.removesuffix(".b2")] = blosc2_module().unpack_tensor(content)

@@ -5,8 +5,10 @@ store.json                        what every shard holds: shapes, regions, findi
 shard-0000/hu.npy                 int16 (capacity, z, y, x), Hounsfield units
 shard-0000/occupancy.npy          uint8 (capacity, r, gz, gy, gx), 255 = the region fills the cell
 shard-0000/dense.npy              uint8 (capacity, bytes), lesion tokens (f, t, h, w) packed to bits
-shard-0000/studies.jsonl          one line per study: id, spacing, regions present, findings, texts
+shard-0000/studies.jsonl          one line per study: id, spacing, regions present, findings, texts, history, labs
 ```
+
+An earlier scan is a study of the store like any other: ``extra`` of a row names it (``prior``), so it is stored once.
 
 The line is the commit: it is written, and flushed to the disk, after the arrays. A writer that dies in the middle
 leaves at most a slot without a line, which the next one overwrites. Each writer owns a shard, so several may
@@ -19,7 +21,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -34,7 +36,11 @@ from ctscribe.report import Finding
 from ctscribe.report.codec import from_plain, to_plain
 
 FORMAT = 1
+BESIDE = ("prior", "history", "labs")
+"""What a study may bring beside its scan."""
 _Findings = tuple[Finding, ...]
+_Place = tuple[str, int, dict[str, Any]]
+"""Shard, slot and row of a study."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,10 @@ class StudyStoreWriter:
         return frozenset(row["id"] for row in self.rows)
 
     def append(self, sample: Sample, **extra: Any) -> None:
-        """Write one study; `extra` are JSON values kept beside it (a phantom's seed, texts by language)."""
+        """Write one study; `extra` are JSON values kept beside it (a phantom's seed, texts by language).
+
+        Its prior is only named, by id: append that one as a study of its own.
+        """
         slot = len(self.rows)
         if slot >= self._arrays["hu"].capacity:
             raise TrainingError(f"{self.folder.name} is full", got=f"{slot} studies", hint="use another shard")
@@ -141,7 +150,8 @@ class StudyStoreWriter:
                 raise UsageError(f"study {sample.id}: {name}", expected=str(expected), got=str(values[name].shape))
         for name, value in values.items():
             self._arrays[name].write(slot, value)
-        row = row_of_sample(sample, extra)
+        named = {} if sample.prior is None else {"prior": sample.prior.id}
+        row = row_of_sample(sample, {**named, **extra})
         self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._lines.flush()
         os.fsync(self._lines.fileno())
@@ -193,29 +203,48 @@ class StudyStore:
     Args:
         root: the store's folder.
         ids: only these studies.
+        beside: what samples bring beside their scan, out of `BESIDE`. An earlier scan is read again for each study it
+            belongs to, so leave out ``prior`` where no model looks at it.
 
     Raises:
         UsageError: there is no store, or it was made with another vocabulary.
     """
 
-    def __init__(self, root: Path | str, ids: Sequence[str] | None = None) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str, ids: Sequence[str] | None = None, *, beside: Sequence[str] = BESIDE) -> None:
+        self.root, self.beside = Path(root), tuple(beside)
         self.layout = read_layout(self.root)
         _check_vocabulary(self.root, self.layout)
         wanted = None if ids is None else set(ids)
-        found: dict[str, tuple[str, int, dict[str, Any]]] = {}
+        found: dict[str, _Place] = {}
         for folder in sorted(self.root.glob("shard-*")):
             for slot, row in enumerate(_read_rows(folder / "studies.jsonl", repair=False)):
-                if wanted is None or row["id"] in wanted:
-                    found.setdefault(row["id"], (folder.name, slot, row))
-        self._places = [found[key] for key in sorted(found)]
+                found.setdefault(row["id"], (folder.name, slot, row))
+        self._places = [found[key] for key in sorted(found) if wanted is None or key in wanted]
+        named = {self.extra(index).get("prior") for index in range(len(self))}
+        self._priors = {key: place for key, place in found.items() if key in named}
         self._maps: dict[tuple[str, str], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Sample:
-        shard, slot, row = self._places[index]
+        place = self._places[index]
+        sample = self._read(place)
+        before = self.prior_of(index)
+        return replace(
+            sample,
+            prior=None if before is None else self._read(before),
+            prior_days=None if before is None else sample.prior_days,
+            history=sample.history if "history" in self.beside else "",
+            labs=sample.labs if "labs" in self.beside else (),
+        )
+
+    def prior_of(self, index: int) -> _Place | None:
+        """Where the earlier scan of a study lies; None where there is none, or none could be read."""
+        return self._priors.get(self.extra(index).get("prior", "")) if "prior" in self.beside else None
+
+    def _read(self, place: _Place) -> Sample:
+        shard, slot, row = place
         dense = None
         if row["outlined"] and self.layout.token_grid is not None:
             shape = (len(self.layout.kinds), *self.layout.token_grid)
@@ -272,9 +301,16 @@ def row_of_sample(sample: Sample, extra: Mapping[str, Any]) -> dict[str, Any]:
         "findings": None if sample.findings is None else to_plain(sample.findings, _Findings),
         "text": sample.text,
         "language": sample.language,
+        **_beside_of(sample),
         **({} if sample.boxes is None else {"boxes": sample.boxes.tolist(), "box_kinds": list(sample.box_kinds)}),
         **({"extra": dict(extra)} if extra else {}),
     }
+
+
+def _beside_of(sample: Sample) -> dict[str, Any]:
+    """What is known beside the scan and fits into a line; the prior does not."""
+    known = {"history": sample.history, "labs": dict(sample.labs), "prior_days": sample.prior_days}
+    return {name: value for name, value in known.items() if value}
 
 
 def sample_of_row(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sample:
@@ -293,6 +329,9 @@ def sample_of_row(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
         language=row["language"],
         boxes=np.array(row["boxes"], np.float32).reshape(-1, 6) if "boxes" in row else None,
         box_kinds=tuple(row.get("box_kinds", ())),
+        history=row.get("history", ""),
+        labs=tuple(row.get("labs", {}).items()),
+        prior_days=row.get("prior_days"),
     )
 
 

@@ -176,10 +176,11 @@ class Jobs:
 
 def scrubbed(study: SourceStudy, identifiers: tuple[str, ...]) -> tuple[SourceStudy, int]:
     """The study with scrubbed texts, and how many passages were taken out."""
-    findings, impression = (scrub(text, identifiers) for text in (study.findings, study.impression))
+    names = ("findings", "impression", "history")
+    clean = {name: scrub(getattr(study, name), identifiers) for name in names}
     sentences = tuple((region, scrub(text, identifiers).text) for region, text in study.sentences)
-    cleaned = replace(study, findings=findings.text, impression=impression.text, sentences=sentences)
-    return cleaned, findings.removed + impression.removed
+    texts: dict[str, Any] = {name: text.text for name, text in clean.items()}
+    return replace(study, sentences=sentences, **texts), sum(text.removed for text in clean.values())
 
 
 # ------------------------------------------------------------------------------------------- scans
@@ -270,7 +271,7 @@ def prepare_job(job: Job) -> Outcome:
         return Refusal(job.id, job.study.where, error.code, _reason(job, error))
     if job.volumes is not None:
         save_volume(job.volumes / f"{job.id}.b2nd", study.volume)
-    if job.scrub and job.study.image is not None and (job.study.findings or job.study.impression):
+    if job.scrub and job.study.image is not None and (job.study.findings or job.study.impression or job.study.history):
         # The headers know names that the manifest does not.
         cleaned, found = scrubbed(job.study, identifiers_in(job.study.image))
         job = replace(job, study=cleaned, extra={**job.extra, "scrubbed": job.extra["scrubbed"] + found})
@@ -285,6 +286,9 @@ def prepare_job(job: Job) -> Outcome:
         language=job.study.language,
         boxes=boxes,
         box_kinds=kinds,
+        history=without_placeholders(job.study.history, job.study.language),
+        labs=job.study.labs,
+        prior_days=job.study.prior_days,
     )
     return sample, {**job.extra, **_account(job, truth, sample), "spacing_read": list(study.ingest.stored_spacing)}
 

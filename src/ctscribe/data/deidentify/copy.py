@@ -167,13 +167,17 @@ def _row(row: ManifestRow, copier: Copier) -> dict[str, object] | None:
         "image": places[0] if len(places) == 1 else os.path.commonpath(places),
         "language": row.language,
     }
-    for name in ("findings", "impression"):
+    for name in ("findings", "impression", "history"):
         if text := getattr(row, name):
             plain[name] = copier.text(text, known)
     if row.structured is not None:
         plain["structured"] = [{**to_plain(finding), "evidence": []} for finding in row.structured]
     if row.prior is not None:
         plain["prior"] = names.name("study", f"{row.patient}/{row.prior}")
+    if row.prior_days is not None:
+        plain["prior_days"] = row.prior_days  # dates stay behind: only what lies between two scans is told
+    if row.labs:
+        plain["labs"] = dict(row.labs)
     if row.regions is not None:
         plain["regions"] = next(copier.files(row.regions, row.patient))[0]
     if row.split is not None:

@@ -42,6 +42,9 @@ class Folder:
                 regions=row.regions,
                 prior=row.prior,
                 split=row.split,
+                prior_days=row.prior_days,
+                history=row.history,
+                labs=row.labs,
             )
 
     def manifest(self) -> Manifest:

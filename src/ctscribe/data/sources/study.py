@@ -67,7 +67,9 @@ class SourceStudy:
         annotation: finds the lesions once the scan is read; None when there are none.
         regions: label map of the regions, if one comes with the scan.
         sentences: (region name, sentence) pairs of a report that was split by region.
-        prior: `study` of the latest earlier scan of the same patient.
+        prior: `study` of the latest earlier scan of the same patient; `prior_days` lie between them, None if not known.
+        history: the clinical history; treated like the report when identifiers are taken out.
+        labs: laboratory values by the names of `ctscribe.beside.lab_names`.
         split: fixed by the source, None where it is to be drawn.
         synthetic: True when no radiologist wrote the text: it was made from the annotations.
     """
@@ -92,6 +94,9 @@ class SourceStudy:
     prior: str | None = None
     split: Split | None = None
     synthetic: bool = False
+    prior_days: float | None = None
+    history: str = ""
+    labs: tuple[tuple[str, float], ...] = ()
 
 
 @runtime_checkable
