@@ -59,6 +59,8 @@ def station(
         raise UsageError("--embeddings without --documents", expected="--documents DIR, which it searches")
     author = _writer(writer, llm, endpoint, llm_folder, llm_set or [])
     rule_sets = load(guidelines, use or None)
+    if documents is None:
+        return Station(author, rule_sets)
     books = library(documents, Embedder(embeddings) if embeddings is not None else None)
     for code in sorted(books.unread):
         name = {"en": "English", "zh": "Chinese"}[code]

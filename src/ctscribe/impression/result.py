@@ -8,7 +8,7 @@ Impression ── statements       what it says, each with the findings it rests
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -192,7 +192,7 @@ class Impression:
         note: how the impression came about; belongs beside the text wherever it is shown.
         method: name of the writer, such as ``"rules"``.
         recommendations: what the guidelines say, also where a writer words it differently.
-        citations: every reference that the statements name.
+        citations: every reference that the statements name, in that order.
         remarks: what happened on the way (a sentence dropped by the guard, a fall back), in plain words.
         check: the guard's record; None for a rule-written text that has not been put before it.
         sources: passages of the site's own documents on the findings, given to the writer or to be read beside.
@@ -238,6 +238,13 @@ class Impression:
     def critical(self) -> tuple[Statement, ...]:
         """Results that somebody must be told at once."""
         return tuple(s for s in self.statements if s.role == "critical")
+
+
+def as_cited(statements: Sequence[Statement], known: Iterable[Citation]) -> tuple[Citation, ...]:
+    """The references that statements name, in the order in which they are first named."""
+    by_id = {citation.id: citation for citation in known}
+    named = dict.fromkeys(name for statement in statements for name in statement.citations)
+    return tuple(by_id[name] for name in named if name in by_id)
 
 
 @cache

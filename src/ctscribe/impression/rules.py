@@ -26,7 +26,7 @@ from ctscribe.impression.context import Context
 from ctscribe.impression.details import with_details
 from ctscribe.impression.guidelines import RuleSet, load, recommend
 from ctscribe.impression.guidelines.words import sentence
-from ctscribe.impression.result import Citation, Impression, Recommendation, Statement
+from ctscribe.impression.result import Citation, Impression, Recommendation, Statement, as_cited
 from ctscribe.ontology import Language
 from ctscribe.report import Finding, render_text
 
@@ -57,14 +57,13 @@ def write(
     results = critical.find(findings, known, text)
     statements = [critical.statement(result, language) for result in results]
     statements += _Lines(findings, known, recommendations, language, seed).all()
-    named = {name for statement in statements for name in statement.citations}
     return Impression(
         statements=tuple(statements),
         language=language,
         note=note(language, signed=all(r.signed_off_by for r in recommendations)),
         method=METHOD,
         recommendations=recommendations,
-        citations=tuple(c for c in _citations(recommendations, language) if c.id in named),
+        citations=as_cited(statements, _citations(recommendations, language)),
     )
 
 
@@ -160,9 +159,9 @@ class _Lines:
 
 
 def _citations(recommendations: Sequence[Recommendation], language: Language) -> list[Citation]:
-    """Every reference that may be named: published ones first, then the knowledge base."""
+    """Every reference that may be named."""
     known = (p.citation for p in passages.knowledge() if p.language == language)
-    return list(dict.fromkeys([critical.citation(), *(r.citation for r in recommendations), *known]))
+    return [critical.citation(), *(r.citation for r in recommendations), *known]
 
 
 def _implies(stronger: Finding, weaker: Finding) -> bool:

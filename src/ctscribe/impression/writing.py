@@ -23,7 +23,7 @@ from ctscribe.impression.context import Context
 from ctscribe.impression.guard import Known, Problem, problems
 from ctscribe.impression.guidelines import RuleSet
 from ctscribe.impression.passages import Passage
-from ctscribe.impression.result import Impression, Source, Statement
+from ctscribe.impression.result import Impression, Source, Statement, as_cited
 from ctscribe.impression.retrieval import Library, shipped
 from ctscribe.impression.writers import Writer, prompts
 from ctscribe.ontology import Language
@@ -105,15 +105,15 @@ def write_with(
     Raises:
         EndpointError: no endpoint was chosen, its key is wrong, or an offline client has no answer.
     """
-    books = library or shipped()
     ruled = rules.write(findings, language, context=context, rule_sets=rule_sets, text=text)
-    own = books.of_the_site(findings, language)
+    own = () if library is None else library.of_the_site(findings, language)
     ruled = replace(ruled, sources=tuple(Source(p.id, p.text) for p in own))
     known = Known(tuple(findings), ruled.recommendations, ruled.statements)
     record = _Record(rules.METHOD if writer is None else writer.name, language)
     if writer is None:
         return _by_rule(ruled, known, record)
-    passages = books.about(findings, language, guidelines={r.guideline for r in ruled.recommendations if r.options})
+    advised = {r.guideline for r in ruled.recommendations if r.options}
+    passages = (library or shipped()).about(findings, language, guidelines=advised)
     known = replace(known, passages=tuple((p.id, p.text) for p in passages))
     try:
         made = _proposed(writer, known, language, context or Context(), again, record)
@@ -138,14 +138,13 @@ def _by_writer(
 ) -> Impression:
     """The writer's text below the rules' critical results."""
     made = (*ruled.critical, *(s for s in made if s not in ruled.critical))
-    cited = {name for s in made for name in s.citations}
     every = [*ruled.citations, *(r.citation for r in ruled.recommendations), *(p.citation for p in passages)]
     return replace(
         ruled,
         statements=made,
         note=prompts()["note"][ruled.language].format(name=name),
         method=name,
-        citations=tuple(c for c in dict.fromkeys(every) if c.id in cited),
+        citations=as_cited(made, every),
         remarks=tuple(record.remarks),
         check=record.closed(record.verdict, name),
     )

@@ -174,9 +174,7 @@ class Reporter:
                 findings=findings,
                 texts=sections,
                 quality=tuple(_worst_first(quality)),
-                provenance=_provenance(
-                    model, study, created, ", ".join(dict.fromkeys(w.method for w in written.values()))
-                ),
+                provenance=_provenance(model, study, created, [made.method for made in written.values()]),
                 watermark=dict(model.info.watermark),
             )
         return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds)
@@ -390,7 +388,7 @@ def _disagreements(read: dict[Language, list[ReadSentence]], detections: Sequenc
     return notes
 
 
-def _provenance(model: LoadedModel, study: Study, created: str, impression_by: str) -> Provenance:
+def _provenance(model: LoadedModel, study: Study, created: str, impression_by: Sequence[str]) -> Provenance:
     from ctscribe import __version__
 
     return Provenance(
@@ -399,5 +397,5 @@ def _provenance(model: LoadedModel, study: Study, created: str, impression_by: s
         software=f"ctscribe {__version__}",
         series=tuple(s for s in (study.ingest.series_id,) if s),
         created=created,
-        impression_by=impression_by,
+        impression_by=", ".join(dict.fromkeys(impression_by)),
     )
