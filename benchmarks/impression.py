@@ -1,4 +1,4 @@
-"""Is the follow-up of an impression right?
+"""Is the follow-up of an impression right, and is nothing unsupported in what the rules write?
 
     python benchmarks/impression.py [--n 1000] [--seed 0] [--processes 1] [--sampled]
 
@@ -7,6 +7,9 @@ English and Chinese in turn, worded at random, read back, and put before the gui
 second, separate implementation (`follow_up_reference.py`) says what is right. Each study is asked twice: with every
 fact, where exactly one answer must come and be the right one, and with one fact left out, where the options must be
 exactly the answers that the reference gives over all values of that fact, and the fact must be asked for.
+
+Support: the rule-written impression of the same study, in the language of its report, is read by the guard sentence by
+sentence, as if a stranger had written it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from ctscribe.impression.context import Context, Details
 from ctscribe.impression.guidelines import load, recommend, shipped
 from ctscribe.impression.inputs import from_text
 from ctscribe.impression.result import Recommendation
+from ctscribe.impression.station import Station
 from ctscribe.phantom import GridSpec, LesionPrior, generate
 from ctscribe.report import Finding, render_text, sample_findings
 
@@ -52,8 +56,11 @@ def follow_up(n: int, seed: int, processes: int, sampled: bool) -> None:
     """Print how often the engine agrees with the reference, by guideline."""
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
+    statements = unsupported = 0
     with ProcessPoolExecutor(processes) as pool:
-        for asked in pool.map(one_study, [seed] * n, range(n), [sampled] * n, chunksize=10):
+        for asked, written, objections in pool.map(one_study, [seed] * n, range(n), [sampled] * n, chunksize=10):
+            statements += written
+            unsupported += objections
             for kind, agrees in asked:
                 total[kind] += 1
                 right[kind] += agrees
@@ -61,17 +68,21 @@ def follow_up(n: int, seed: int, processes: int, sampled: bool) -> None:
     print(f"{what}, {sum(total.values())} recommendations: {share(right, total)} right")
     for kind in sorted(total):
         print(f"  {kind:36s} {right[kind]:5d} of {total[kind]:5d}")
+    print(f"{unsupported} of {statements} statements in the rule-written impressions objected to by the guard")
 
 
-def one_study(seed: int, study: int, sampled: bool) -> list[tuple[str, bool]]:
-    """Guideline and whether the engine was right, for everything that one study asks."""
+def one_study(seed: int, study: int, sampled: bool) -> tuple[list[tuple[str, bool]], int, int]:
+    """Guideline and whether the engine was right, for everything that one study asks; statements and objections."""
     rule_sets = [*load(), shipped()["c_lung_rads_2024"]]
     rng = np.random.default_rng([seed, study])
     truth = sampled_truth(rng) if sampled else generate(seed + study, GRID, lesions=LesionPrior.crowded(3)).findings
-    findings = report_of(truth, "en" if study % 2 else "zh", rng)
+    language: ontology.Language = "en" if study % 2 else "zh"
+    findings = report_of(truth, language, rng)
     known = patient(rng, findings)
     missing = MISSING[study % len(MISSING)]
-    return [*complete(findings, known, rule_sets), *incomplete(findings, known, rule_sets, missing)]
+    asked = [*complete(findings, known, rule_sets), *incomplete(findings, known, rule_sets, missing)]
+    written = Station().write(findings, language, context=context_of(known, findings))
+    return asked, len(written.statements), len(written.check.objections) if written.check else 0
 
 
 def share(right: Counter[str], total: Counter[str]) -> str:

@@ -21,7 +21,7 @@ def said(patterns: Sequence[str], text: str, language: Language) -> Iterator[tup
         text: one or more sentences.
     """
     compiled = [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
-    for clause in _cue("clauses", language).split(normalise(text)):
+    for clause in clauses(text, language):
         for match in (m for pattern in compiled for m in pattern.finditer(clause)):
             before, after = clause[: match.start()], clause[match.end() :]
             doubt = _cue("doubted", language)
@@ -29,6 +29,11 @@ def said(patterns: Sequence[str], text: str, language: Language) -> Iterator[tup
             if _cue("denied_before", language).search(plain[0]) or _cue("denied_after", language).search(plain[1]):
                 continue
             yield match, not doubt.search(before + " " + after)
+
+
+def clauses(text: str, language: Language) -> list[str]:
+    """A text cut where a denial or a doubt ends."""
+    return _cue("clauses", language).split(normalise(text))
 
 
 @cache

@@ -52,13 +52,19 @@ def supported(term: str, known: str, language: Language) -> bool:
     """Whether a disease word occurs in texts that belong to the study's findings (lower case)."""
     if language == "zh":
         return term in known
-    stem = re.escape(term[:-1] if term.endswith("s") and len(term) > 4 else term)
-    return re.search(rf"\b{stem}", known) is not None
+    root = _patterns("en")["roots"].match(term)
+    stem = root[0] if root else term[:-1] if term.endswith("s") and len(term) > 4 else term
+    return re.search(rf"\b{re.escape(stem)}", known) is not None
 
 
 def hedged(text: str, language: Language) -> bool:
     """Whether a sentence considers something rather than stating it."""
     return _patterns(language)["hedges"].search(normalise(text).lower()) is not None
+
+
+def names_short_axis(text: str, language: Language) -> bool:
+    """Whether a sentence gives a short axis instead of a length."""
+    return _patterns(language)["short_axis"].search(normalise(text).lower()) is not None
 
 
 def says_normal(text: str, language: Language) -> bool:
