@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tests import tiny as small
-from torch import nn
+from torch import Tensor, nn
 
 from ctscribe.layers import Attention, rotary_angles
 from ctscribe.tensors import VolumeBatch
-from ctscribe.vision.tubelets import TubeletStem, Windows, strides_of, token_centres
+from ctscribe.vision import windows
+from ctscribe.vision.stems import TubeletStem, strides_of
+from ctscribe.vision.tubelets import TubeletConfig, TubeletTokenizer, Windows, token_centres
 from ctscribe.vision.vit import PyramidEncoder
-from ctscribe.vision.windows import WindowBlock, from_windows, to_windows
+from ctscribe.vision.windows import WindowBlock, in_windows
 from recipes import tiny
 
 
@@ -72,7 +75,7 @@ def test_strides_multiply_to_the_tubelet(size: tuple[int, int, int]) -> None:
     assert tuple(product.tolist()) == size
     stem = TubeletStem(size, 3, 16, 4, (1, 1, 1))
     tokens = stem(torch.rand(1, 3, *(2 * s for s in size)))
-    assert tokens.shape == (1, 8, 16)
+    assert tokens.shape == (1, 2, 2, 2, 16)
 
 
 def test_windows_clip_hounsfield_units_to_zero_and_one() -> None:
@@ -80,9 +83,51 @@ def test_windows_clip_hounsfield_units_to_zero_and_one() -> None:
     torch.testing.assert_close(seen.flatten(), torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
 
 
-def test_windows_of_tokens_can_be_undone() -> None:
-    x = torch.randn(2, 4 * 6 * 8, 5)
-    torch.testing.assert_close(from_windows(to_windows(x, (4, 6, 8), (2, 3, 4)), (4, 6, 8), (2, 3, 4)), x)
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("at_once", [1, 50, 1024])
+def test_every_token_returns_to_its_place(shifted: bool, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through windows that do not divide the grid, however many are computed together; once each."""
+    monkeypatch.setattr(windows, "IN_CACHE", at_once)
+    torch.manual_seed(0)
+    volume, _ = small.scans(2)
+    scale = encoder()(volume).fine
+    seen: list[int] = []
+
+    def brick(x: Tensor, valid: Tensor | None, bias: Tensor | None, places: Tensor) -> Tensor:
+        assert valid is not None
+        seen.append(int(valid.sum()))
+        return x + 1
+
+    with torch.no_grad():
+        out = in_windows(scale, (3, 5, 4), brick, shifted=shifted)
+    torch.testing.assert_close(out, scale.tokens + 1)
+    assert sum(seen) == int(scale.valid.sum())
+    assert (len(seen) == 1) == (at_once == 1024 and scale.tokens.shape[1] < 1024)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_blocks_of_a_scan_embed_as_the_whole_does(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linear stems look at a block at a time on a CPU; the tokens are those of the whole, and of convolutions."""
+    torch.manual_seed(0)
+    hu = torch.rand(2, 32, 128, 64) * 2000 - 1000
+    valid = torch.rand(2, 16, 64, 64).repeat_interleave(2, 1).repeat_interleave(2, 2) > 0.3 if masked else None
+    volume = VolumeBatch(hu, torch.ones(2, 3), valid)
+    tokenizer = TubeletTokenizer(TubeletConfig(widths=(8, 12, 16), stem=0), ((-600.0, 1500.0), (40.0, 400.0)))
+    blocks = tokenizer(volume)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    whole = tokenizer(volume)
+    for a, b in zip(blocks.scales, whole.scales, strict=True):
+        torch.testing.assert_close(a.tokens, b.tokens, atol=1e-5, rtol=1e-4)
+        assert torch.equal(a.valid, b.valid)
+    seen = tokenizer.windows(hu) if valid is None else tokenizer.windows(hu) * valid.unsqueeze(1)
+    for pool, stem, mark, got in zip(
+        tokenizer.pools, tokenizer.stems, tokenizer.scale_embedding, blocks.scales, strict=True
+    ):
+        view = F.avg_pool3d(seen, pool)
+        if valid is not None:
+            view = view / F.avg_pool3d(valid.float().unsqueeze(1), pool).clamp_min(1e-6)
+        wanted = stem.norm(stem.embed(view).flatten(2).transpose(1, 2)) + mark
+        torch.testing.assert_close(got.tokens, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_shifted_windows_keep_opposite_borders_apart() -> None:

@@ -59,7 +59,7 @@ def rotate(x: Float[Tensor, "*b h n d"], angles: Float[Tensor, "*b n a"]) -> Flo
     """Rotate channel pairs (first half with second half) of queries or keys by ``angles``."""
     cos, sin = angles.cos().unsqueeze(-3).to(x.dtype), angles.sin().unsqueeze(-3).to(x.dtype)
     a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return torch.addcmul(x * torch.cat((cos, cos), dim=-1), torch.cat((b, a), dim=-1), torch.cat((-sin, sin), dim=-1))
 
 
 class Attention(nn.Module):

@@ -25,9 +25,10 @@ from ctscribe.vision.positions import PositionTable
 from ctscribe.vision.protocol import Encoder
 from ctscribe.vision.resample import axis_weights, regrid, resample_box
 from ctscribe.vision.routing import Router, routing_of
+from ctscribe.vision.stems import LinearStem, TubeletStem
 from ctscribe.vision.swin import RelativeBias, SwinBlock
 from ctscribe.vision.timesformer import DividedBlock
-from ctscribe.vision.tubelets import LinearStem, TubeletConfig, TubeletStem, adapt_depth
+from ctscribe.vision.tubelets import TubeletConfig, adapt_depth
 from recipes import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -232,7 +233,7 @@ def test_an_overlapping_tubelet_reads_all_its_voxels_and_few_others(
 def test_a_linear_stem_is_the_convolution_whose_weights_it_keeps() -> None:
     torch.manual_seed(0)
     stem, image = LinearStem((2, 4, 4), 3, 8), torch.rand(2, 3, 4, 8, 12)
-    apart = stem.norm(stem.embed(image).flatten(2).transpose(1, 2))
+    apart = stem.norm(stem.embed(image).movedim(1, -1))
     torch.testing.assert_close(stem(image), apart, atol=1e-5, rtol=1e-4)
 
 

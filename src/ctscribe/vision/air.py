@@ -11,12 +11,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
 from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
-from ctscribe.vision.resample import Size, regrid
+from ctscribe.vision.resample import Size, over_blocks, regrid
 
 #: HU halfway between air (-1000) and water (0): what is above it anywhere in a cell is tissue (or bedding: kept too).
 TISSUE_HU = -500.0
@@ -28,7 +27,7 @@ def body_cells(volume: VolumeBatch, stride: Size) -> Bool[Tensor, "b t h w"]:
     ``volume`` must be a whole number of cells. A study without any tissue is kept whole.
     """
     hu = volume.hu if volume.valid is None else torch.where(volume.valid, volume.hu, -1000.0)
-    tissue = F.max_pool3d(hu.float().unsqueeze(1), stride).squeeze(1) > TISSUE_HU
+    tissue = over_blocks(torch.maximum, hu, stride) > TISSUE_HU
     inside = torch.ones_like(tissue)
     for axis in (2, 3):
         before = tissue.int().cumsum(axis) > 0

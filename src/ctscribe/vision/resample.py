@@ -11,18 +11,39 @@ Python, so that a compiled graph stays whole.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ctscribe.tensors import ScaleTokens
 
 Mode = Literal["area", "linear"]
 Size = tuple[int, int, int]
+
+
+def triple(values: Iterable[int]) -> Size:
+    """Three numbers (z, y, x) as a tuple of known length."""
+    z, y, x = values
+    return z, y, x
+
+
+def over_blocks(
+    join: Callable[[Tensor, Tensor], Tensor], x: Shaped[Tensor, "*b z y x"], size: Size
+) -> Shaped[Tensor, "*b t h w"]:
+    """``join`` (`torch.add`, `torch.maximum`, `torch.bitwise_or`) over every block of ``size`` voxels.
+
+    Axis by axis, the fast one last: whole rows are joined at once, which a pooling kernel does not do on a CPU.
+    """
+    for axis, cells in zip((-3, -2, -1), size, strict=True):
+        if cells > 1:
+            x = functools.reduce(join, x.unflatten(axis, (-1, cells)).unbind(axis))
+    return x
 
 
 def axis_weights(

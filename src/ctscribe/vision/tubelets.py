@@ -19,25 +19,18 @@ A volume of any size is filled up at its end to whole tubelets, and the filling 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ctscribe.errors import ConfigError
 from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
-from ctscribe.vision.resample import Size, axis_weights
-
-
-def triple(values: Iterable[int]) -> Size:
-    """Three numbers (z, y, x) as a tuple of known length."""
-    z, y, x = values
-    return z, y, x
+from ctscribe.vision.resample import Size, axis_weights, over_blocks, triple
+from ctscribe.vision.stems import LinearStem, TubeletStem
 
 
 @dataclass(frozen=True)
@@ -109,8 +102,8 @@ class Windows(nn.Module):
         self.register_buffer("width", torch.tensor([w for _, w in windows]), persistent=False)
 
     def forward(self, hu: Float[Tensor, "b z y x"]) -> Float[Tensor, "b w z y x"]:
-        # Channels last in memory, which is how the convolutions want them.
-        return ((hu.unsqueeze(-1) - self.low) / self.width).clamp_(0, 1).permute(0, 4, 1, 2, 3)
+        low, width = (edge.reshape(-1, 1, 1, 1) for edge in (self.low, self.width))
+        return (hu.unsqueeze(1) - low).div_(width).clamp_(0, 1)
 
 
 def token_centres(
@@ -131,13 +124,13 @@ def token_centres(
 def valid_box(valid: Bool[Tensor, "b z y x"]) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3"]]:
     """Edges (z, y, x), in voxels, of the smallest box that holds everything valid; all of the grid if nothing is."""
     low, high = [], []
-    for axis in range(3):
-        seen = valid.any(dim=[a + 1 for a in range(3) if a != axis])
+    flat = valid.view(torch.uint8).amax(1)  # (b, y, x)
+    for seen in (valid.view(torch.uint8).amax(2).amax(2), flat.amax(2), flat.amax(1)):
         cells = seen.shape[1]
-        seen = seen | ~seen.any(1, keepdim=True)
+        inside = (seen > 0) | ~(seen > 0).any(1, keepdim=True)
         index = torch.arange(cells, device=valid.device, dtype=torch.float32)
-        low.append(torch.where(seen, index, float(cells)).amin(1))
-        high.append(torch.where(seen, index + 1, 0.0).amax(1))
+        low.append(torch.where(inside, index, float(cells)).amin(1))
+        high.append(torch.where(inside, index + 1, 0.0).amax(1))
     return torch.stack(low, 1), torch.stack(high, 1)
 
 
@@ -175,129 +168,6 @@ def fill_up(volume: VolumeBatch, multiple: Size) -> VolumeBatch:
     return VolumeBatch(F.pad(volume.hu, pad), volume.spacing, F.pad(valid, pad))
 
 
-def strides_of(size: Size) -> list[Size]:
-    """Factor a tubelet size into convolution strides of at most two per axis, in-plane first.
-
-    ``(2, 8, 8)`` -> ``[(1, 2, 2), (1, 2, 2), (2, 2, 2)]``. A factor that is no power of two goes into the last step.
-    """
-    left = list(size)
-    steps: list[Size] = []
-    depth = max(max(1, (n - 1).bit_length()) for n in size)
-    for index in range(depth):
-        remaining = depth - index
-        step = []
-        for axis in range(3):
-            twos = (left[axis] & -left[axis]).bit_length() - 1
-            stride = 2 if twos >= remaining else 1
-            if remaining == 1:
-                stride = left[axis]
-            left[axis] //= stride
-            step.append(stride)
-        steps.append(triple(step))
-    return steps
-
-
-class ConvResidual(nn.Module):
-    """Norm over channels, 3x3x3 convolution, GELU, added back."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.conv = nn.Conv3d(channels, channels, 3, padding=1)
-
-    def forward(
-        self, x: Float[Tensor, "b c z y x"], valid: Float[Tensor, "b 1 z y x"] | None = None
-    ) -> Float[Tensor, "b c z y x"]:
-        # Channels lie last in memory, so both permutes are views.
-        normed = self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
-        return x + F.gelu(self.conv(normed if valid is None else normed * valid))
-
-
-class TubeletStem(nn.Module):
-    """Embeds tubelets of one scale: strided convolutions whose strides multiply to the tubelet size.
-
-    Where tubelets overlap, the strides multiply to ``stride`` and the last convolution is as large as the tubelet (the
-    next larger number of its steps that stays centred). Padding is invisible: wherever a convolution reads, invalid
-    voxels are zero, as beyond the border.
-    """
-
-    def __init__(
-        self, size: Size, channels_in: int, width: int, first: int, blocks: Size, stride: Size | None = None
-    ) -> None:
-        super().__init__()
-        cell = stride or size
-        steps = strides_of(cell)
-        widths = [min(first * 2**i, width) for i in range(len(steps) - 1)] + [width]
-        self.strides = steps
-        self.convs, self.residuals = nn.ModuleList(), nn.ModuleList()
-        before = channels_in
-        for index, (step, after) in enumerate(zip(steps, widths, strict=True)):
-            # Strides of one and two look one voxel beyond their cell; larger ones just cut.
-            kernel = triple(3 if s <= 2 else s for s in step)
-            padding = triple(1 if k == 3 else 0 for k in kernel)
-            if index == len(steps) - 1 and cell != size:
-                reach = [_reach(whole, c, s, k) for whole, c, s, k in zip(size, cell, step, kernel, strict=True)]
-                kernel, padding = triple(k for k, _ in reach), triple(p for _, p in reach)
-            self.convs.append(nn.Conv3d(before, after, kernel, step, padding))
-            count = blocks[0] if index == 0 else blocks[2] if index == len(steps) - 1 else blocks[1]
-            self.residuals.append(nn.ModuleList(ConvResidual(after) for _ in range(count)))
-            before = after
-        self.norm = nn.LayerNorm(width)
-
-    def forward(
-        self, x: Float[Tensor, "b w z y x"], valid: Float[Tensor, "b 1 z y x"] | None = None
-    ) -> Float[Tensor, "b n c"]:
-        for conv, blocks, stride in zip(self.convs, self.residuals, self.strides, strict=True):
-            x = F.gelu(conv(x if valid is None else x * valid))
-            valid = None if valid is None else F.max_pool3d(valid, stride)
-            for block in cast(nn.ModuleList, blocks):
-                x = block(x, valid)
-        return self.norm(rearrange(x, "b c t h w -> b (t h w) c"))
-
-
-class LinearStem(nn.Module):
-    """Embeds tubelets of one scale by one linear map: the patch embedding of ViT and VideoMAE.
-
-    The map is kept in a convolution's layout (width, windows, z, y, x), which is that of published checkpoints.
-    Tubelets that overlap must stay centred on their cells, so they may be one voxel larger than asked for.
-    """
-
-    def __init__(self, size: Size, channels_in: int, width: int, stride: Size | None = None) -> None:
-        super().__init__()
-        self.stride = stride or size
-        reach = [_reach(whole, cell, cell, cell) for whole, cell in zip(size, self.stride, strict=True)]
-        self.overlap = triple(p if whole != c else 0 for whole, c, (_, p) in zip(size, self.stride, reach, strict=True))
-        kernel = triple(cell + 2 * p for cell, p in zip(self.stride, self.overlap, strict=True))
-        self.embed = nn.Conv3d(channels_in, width, kernel, self.stride, self.overlap)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(
-        self, x: Float[Tensor, "b w z y x"], valid: Float[Tensor, "b 1 z y x"] | None = None
-    ) -> Float[Tensor, "b n c"]:
-        # Invalid voxels are zero already and there is one map only: ``valid`` has nothing left to hide.
-        if any(self.overlap):
-            return self.norm(rearrange(self.embed(x), "b c t h w -> b (t h w) c"))
-        kt, kh, kw = self.stride
-        # Windows lie last in memory: so they stay beside each other here.
-        patches = rearrange(x, "b c (t i) (h j) (w k) -> b (t h w) (i j k c)", i=kt, j=kh, k=kw)
-        return self.norm(F.linear(patches, rearrange(self.embed.weight, "o c i j k -> o (i j k c)"), self.embed.bias))
-
-
-def _stem(size: Size, channels_in: int, width: int, config: TubeletConfig, stride: Size) -> TubeletStem | LinearStem:
-    if config.stem == 0:
-        return LinearStem(size, channels_in, width, stride)
-    return TubeletStem(size, channels_in, width, config.stem, config.stem_blocks, stride)
-
-
-def _reach(size: int, cell: int, step: int, kernel: int) -> tuple[int, int]:
-    """Kernel and padding of the last convolution of an overlapping stem, along one axis."""
-    if size == cell:
-        return kernel, 1 if kernel == 3 else 0
-    wide = max(kernel, -(-size * step // cell))
-    wide += (wide - step) % 2
-    return wide, (wide - step) // 2
-
-
 class TubeletTokenizer(nn.Module):
     """Volume -> `VisualTokens` before any attention."""
 
@@ -308,42 +178,76 @@ class TubeletTokenizer(nn.Module):
         self.windows = Windows(windows)
         self.pools = [_pool_of(size, stride, config) for size, stride in zip(config.sizes, config.strides, strict=True)]
         self.stems = nn.ModuleList(
-            _stem(
-                triple(s // p for s, p in zip(size, pool, strict=True)),
+            self._stem(
                 len(windows),
                 width,
-                config,
+                triple(s // p for s, p in zip(size, pool, strict=True)),
                 triple(s // p for s, p in zip(stride, pool, strict=True)),
             )
             for size, stride, pool, width in zip(config.sizes, config.strides, self.pools, config.widths, strict=True)
         )
         self.scale_embedding = nn.ParameterList(nn.Parameter(torch.zeros(w)) for w in config.widths)
 
+    def _stem(self, channels: int, width: int, size: Size, stride: Size) -> TubeletStem | LinearStem:
+        if self.config.stem == 0:
+            return LinearStem(size, channels, width, stride)
+        return TubeletStem(size, channels, width, self.config.stem, self.config.stem_blocks, stride)
+
     def forward(self, volume: VolumeBatch) -> VisualTokens:
         volume = fill_up(volume, self.config.multiple)
-        image, seen = self.windows(volume.hu), None
-        if volume.valid is not None:
-            seen = volume.valid.float().unsqueeze(1)
-            image = image * seen
-        middle = None
-        if volume.valid is not None:
-            low, high = valid_box(volume.valid)
+        hu, valid, middle = volume.hu, volume.valid, None
+        if valid is not None:
+            low, high = valid_box(valid)
             middle = (low + high) / 2
         scales = []
-        for stride, pool, stem, mark in zip(
-            self.config.strides, self.pools, self.stems, self.scale_embedding, strict=True
-        ):
-            view, valid = _view(image, seen, pool)
-            grid = triple(n // s for n, s in zip(volume.hu.shape[1:], stride, strict=True))
-            scales.append(
-                ScaleTokens(
-                    tokens=stem(view, valid) + mark,
-                    grid=grid,
-                    centres=token_centres(grid, stride, volume.spacing, middle),
-                    valid=pool_valid(volume, stride),
-                )
-            )
+        for stride, tokens in zip(self.config.strides, self._in_blocks(hu, valid), strict=True):
+            grid = triple(n // s for n, s in zip(hu.shape[1:], stride, strict=True))
+            centres = token_centres(grid, stride, volume.spacing, middle)
+            scales.append(ScaleTokens(tokens.flatten(1, 3), grid, centres, pool_valid(volume, stride)))
         return VisualTokens(scales[0], scales[1], scales[2])
+
+    def _in_blocks(self, hu: Tensor, valid: Tensor | None) -> list[Float[Tensor, "b gt gh gw c"]]:
+        """Tokens of the three scales. Linear maps of tubelets that do not overlap need to see no more than the largest
+        one: on a CPU its windows stay in the cache, where those of a whole volume travel through memory many times."""
+        apart = self.config.stem == 0 and not any(self.config.overlap)
+        small = apart and hu.device.type == "cpu" and not torch.compiler.is_compiling()
+        deep, tall = self.config.multiple[:2] if small else hu.shape[1:3]
+        slabs = []
+        for z in range(0, hu.shape[1], deep):
+            bands = []
+            for y in range(0, hu.shape[2], tall):
+                cut = slice(None), slice(z, z + deep), slice(y, y + tall)
+                bands.append(self._look(hu[cut], None if valid is None else valid[cut]))
+            slabs.append([torch.cat(scale, dim=2) for scale in zip(*bands, strict=True)])
+        return [torch.cat(scale, dim=1) for scale in zip(*slabs, strict=True)]
+
+    def _look(self, hu: Tensor, valid: Tensor | None) -> list[Float[Tensor, "b gt gh gw c"]]:
+        """Tokens of the three scales for a block of voxels."""
+        share = None
+        if valid is not None:
+            hu = torch.where(valid, hu, self.windows.low.amin())  # zero in every window
+            share = valid.to(hu.dtype).unsqueeze(1)
+        looks = zip(self.stems, self._views(self.windows(hu), share), self.scale_embedding, strict=True)
+        return [stem(*view) + mark for stem, view, mark in looks]
+
+    def _views(self, image: Tensor, seen: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The image as each scale sees it: the mean over the valid voxels of each block, and which blocks have any."""
+        total, share, done = image, seen, (1, 1, 1)
+        for pool in self.pools:
+            if any(p % d for p, d in zip(pool, done, strict=True)):
+                total, share, done = image, seen, (1, 1, 1)
+            step = triple(p // d for p, d in zip(pool, done, strict=True))
+            total, done = _mean(total, step), pool
+            share = None if share is None else _mean(share, step)
+            if share is None or pool == (1, 1, 1):
+                yield total, share
+            else:
+                yield total / share.clamp_min(1e-6), (share > 0).to(share.dtype)
+
+
+def _mean(x: Float[Tensor, "b c z y x"], size: Size) -> Float[Tensor, "b c t h w"]:
+    """Mean over blocks of ``size``."""
+    return x if size == (1, 1, 1) else over_blocks(torch.add, x, size) / math.prod(size)
 
 
 def _check(config: TubeletConfig) -> None:
@@ -369,20 +273,10 @@ def _pool_of(size: Size, stride: Size, config: TubeletConfig) -> Size:
     return triple(pools)
 
 
-def _view(image: Tensor, seen: Tensor | None, pool: Size) -> tuple[Tensor, Tensor | None]:
-    """The image as a scale sees it: the mean over the valid voxels of each block, and which blocks have any."""
-    if pool == (1, 1, 1):
-        return image, seen
-    view = F.avg_pool3d(image, pool)
-    if seen is None:
-        return view, None
-    return view / F.avg_pool3d(seen, pool).clamp_min(1e-6), F.max_pool3d(seen, pool)
-
-
 def pool_valid(volume: VolumeBatch, stride: Size) -> Bool[Tensor, "b n"]:
     """A tubelet is valid when any voxel of its cell is."""
     if volume.valid is None:
         t, h, w = (n // s for n, s in zip(volume.hu.shape[1:], stride, strict=True))
         cells = t * h * w
         return torch.ones(volume.hu.shape[0], cells, dtype=torch.bool, device=volume.hu.device)
-    return F.max_pool3d(volume.valid.float().unsqueeze(1), stride).flatten(1) > 0
+    return over_blocks(torch.bitwise_or, volume.valid, stride).flatten(1)

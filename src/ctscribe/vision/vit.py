@@ -31,9 +31,9 @@ from ctscribe.vision.air import without_air
 from ctscribe.vision.config import EncoderConfig
 from ctscribe.vision.injection import INJECTIONS
 from ctscribe.vision.positions import PositionTable, wavelength
-from ctscribe.vision.resample import Size, regrid
+from ctscribe.vision.resample import Size, regrid, triple
 from ctscribe.vision.routing import Router, routing_of
-from ctscribe.vision.tubelets import TubeletTokenizer, adapt_depth, fill_up, triple
+from ctscribe.vision.tubelets import TubeletTokenizer, adapt_depth, fill_up
 from ctscribe.vision.windows import WindowBlock
 
 

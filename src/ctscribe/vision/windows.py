@@ -16,38 +16,22 @@ tokens at its end: padding a volume therefore changes nothing for its valid toke
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ctscribe.layers import UNHEARD, Block
 from ctscribe.tensors import ScaleTokens
 from ctscribe.vision.resample import Size
 
+IN_CACHE = 1024
+"""Tokens that are computed together on a CPU: their widest layer is a megabyte or two."""
+
 #: (tokens, valid or None, additive bias or None, centres), windows on the batch axis -> tokens.
 Brick = Callable[[Tensor, Tensor | None, Tensor | None, Tensor], Tensor]
-
-
-def to_windows(x: Float[Tensor, "b n c"], grid: Size, window: Size) -> Float[Tensor, "bw k c"]:
-    """Cut a token grid into windows, windows joining the batch axis."""
-    t, h, w = grid
-    return rearrange(
-        x,
-        "b (t wt h wh w ww) c -> (b t h w) (wt wh ww) c",
-        t=t // window[0], wt=window[0], h=h // window[1], wh=window[1], w=w // window[2], ww=window[2],
-    )  # fmt: skip
-
-
-def from_windows(x: Float[Tensor, "bw k c"], grid: Size, window: Size) -> Float[Tensor, "b n c"]:
-    """Undo `to_windows`."""
-    t, h, w = (g // s for g, s in zip(grid, window, strict=True))
-    return rearrange(
-        x,
-        "(b t h w) (wt wh ww) c -> b (t wt h wh w ww) c",
-        t=t, h=h, w=w, wt=window[0], wh=window[1], ww=window[2],
-    )  # fmt: skip
 
 
 def in_windows(
@@ -74,37 +58,43 @@ def in_windows(
         return brick(scale.tokens, scale.valid if masked else None, None, scale.centres)
     whole = _fill_up(scale, window)
     masked = masked or whole.grid != scale.grid
-    x, places, valid, grid = whole.tokens, whole.centres, whole.valid, whole.grid
+    tokens, places, valid = (part.flatten(0, 1) for part in (whole.tokens, whole.centres, whole.valid))
     shift = (window[0] // 2, window[1] // 2, window[2] // 2) if shifted else (0, 0, 0)
-    seam = None
-    if any(shift):
-        back = (-shift[0], -shift[1], -shift[2])
-        x, places, valid = roll(x, grid, back), roll(places, grid, back), roll(valid, grid, back)
-        seam = _seam_bias(grid, window, shift, x.shape[0], x.device)
-    mask = to_windows(valid.unsqueeze(-1).float(), grid, window).squeeze(-1) > 0 if masked else None
-    parts = (to_windows(x, grid, window), mask, seam, to_windows(places, grid, window))
-    out = _alive(brick, *parts) if skip and not torch.compiler.is_compiling() else brick(*parts)
-    out = from_windows(out, grid, window)
-    out = roll(out, grid, shift) if any(shift) else out
-    return _cut_back(out, grid, scale.grid)
+    rows = _rows(whole, window, shift)
+    mask = valid[rows] if masked else None
+    sides = _sides(whole.grid, window, shift, rows.device).repeat(whole.tokens.shape[0])[rows] if any(shift) else None
+    if skip and mask is not None and not torch.compiler.is_compiling():
+        chosen = mask.any(-1).nonzero().squeeze(1)
+        if 0 < chosen.numel() < rows.shape[0]:
+            rows, mask, sides = rows[chosen], mask[chosen], None if sides is None else sides[chosen]
+    out = None
+    for part in _parts(rows):
+        index = rows[part].flatten()
+        x, at = (values.index_select(0, index).unflatten(0, (-1, rows.shape[1])) for values in (tokens, places))
+        seam = None if sides is None else _seam_bias(sides[part])
+        heard = brick(x, None if mask is None else mask[part], seam, at).flatten(0, 1)
+        if out is None:
+            out = heard.new_zeros(tokens.shape[0], heard.shape[-1])
+        out.index_copy_(0, index, heard)
+    return _cut_back(cast(Tensor, out).unflatten(0, (whole.tokens.shape[0], -1)), whole.grid, scale.grid)
 
 
-def _alive(brick: Brick, x: Tensor, mask: Tensor | None, seam: Tensor | None, places: Tensor) -> Tensor:
-    """The brick on the windows that hold a valid token; zero elsewhere."""
-    if mask is None:
-        return brick(x, mask, seam, places)
-    chosen = mask.any(-1).nonzero().squeeze(1)
-    if chosen.numel() in (0, x.shape[0]):
-        return brick(x, mask, seam, places)
-    out = brick(x[chosen], mask[chosen], None if seam is None else seam[chosen], places[chosen])
-    return out.new_zeros(x.shape[0], *out.shape[1:]).index_copy(0, chosen, out)
+def _rows(whole: ScaleTokens, window: Size, shift: Size) -> Int[Tensor, "bw k"]:
+    """Which token (counted through the batch) each place of each window holds."""
+    batch, count = whole.valid.shape
+    each = torch.arange(count, device=whole.valid.device).reshape(whole.grid)
+    back = torch.roll(each, (-shift[0], -shift[1], -shift[2]), dims=(0, 1, 2))
+    wt, wh, ww = window
+    order = rearrange(back, "(t wt) (h wh) (w ww) -> (t h w) (wt wh ww)", wt=wt, wh=wh, ww=ww)
+    return (order + count * torch.arange(batch, device=order.device).reshape(-1, 1, 1)).flatten(0, 1)
 
 
-def roll(x: Tensor, grid: Size, shift: Size) -> Tensor:
-    """Shift a flat token grid (b, n, ...) cyclically."""
-    t, h, w = grid
-    shaped = x.reshape(x.shape[0], t, h, w, *x.shape[2:])
-    return torch.roll(shaped, shift, dims=(1, 2, 3)).reshape(x.shape)
+def _parts(rows: Int[Tensor, "bw k"]) -> list[slice]:
+    """Windows that are computed together: all, but on a CPU that does not learn as many as its cache holds."""
+    count, size = rows.shape
+    whole = rows.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    step = count if whole else max(1, IN_CACHE // size)
+    return [slice(start, start + step) for start in range(0, count, step)]
 
 
 class WindowBlock(nn.Module):
@@ -148,16 +138,16 @@ def _cut_back(x: Float[Tensor, "b n c"], grid: Size, wanted: Size) -> Float[Tens
     return x.reshape(x.shape[0], *grid, -1)[:, :t, :h, :w].flatten(1, 3)
 
 
-def _seam_bias(grid: Size, window: Size, shift: Size, batch: int, device: torch.device) -> Float[Tensor, "bw 1 k k"]:
-    """Additive bias that separates tokens from opposite borders after a cyclic shift."""
+def _sides(grid: Size, window: Size, shift: Size, device: torch.device) -> Int[Tensor, " n"]:
+    """Numbers that differ between the tokens which a cyclic shift brings together from opposite borders."""
     marks = []
     for cells, size, moved in zip(grid, window, shift, strict=True):
-        axis = torch.zeros(cells, device=device)
-        if moved:
-            axis[cells - size : cells - moved] = 1
-            axis[cells - moved :] = 2
-        marks.append(axis)
+        place = (torch.arange(cells, device=device) - moved) % cells  # where the shift puts it
+        marks.append((place >= cells - size).long() + (place >= cells - moved).long() if moved else 0 * place)
     z, y, x = torch.meshgrid(*marks, indexing="ij")
-    ids = to_windows((z * 9 + y * 3 + x).reshape(1, -1, 1), grid, window).squeeze(-1)
-    bias = (ids[:, None, :] != ids[:, :, None]).float() * UNHEARD
-    return bias.repeat(batch, 1, 1).unsqueeze(1)
+    return (z * 9 + y * 3 + x).flatten()
+
+
+def _seam_bias(sides: Int[Tensor, "bw k"]) -> Float[Tensor, "bw 1 k k"]:
+    """Additive bias that separates tokens of different sides."""
+    return ((sides[:, None, :] != sides[:, :, None]).float() * UNHEARD).unsqueeze(1)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.training.pretraining.layouts import Published, read_published
-from ctscribe.vision.tubelets import LinearStem
+from ctscribe.vision.stems import LinearStem
 from ctscribe.vision.vit import PyramidEncoder
 from ctscribe.vision.weights import read_state
 
