@@ -110,13 +110,13 @@ def test_closed_gate_is_the_identity_and_no_memory_is_silence() -> None:
     x, memory = torch.randn(2, 4, 16), torch.randn(2, 5, 8)
     valid = torch.ones(2, 5, dtype=torch.bool)
     closed = GatedCrossAttention(16, 8, 2)
-    assert torch.equal(x + closed(x, closed.remember(memory), valid)[0], x)
+    assert torch.equal(x + closed(x, closed.remember(memory, valid))[0], x)
     wide = GatedCrossAttention(16, 8, 2, gate=1.0)
-    heard, weights = wide(x, wide.remember(memory), valid, return_weights=True)
+    heard, weights = wide(x, wide.remember(memory, valid), return_weights=True)
     assert heard.abs().max() > 1e-3
     assert weights is not None
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4))
-    torch.testing.assert_close(x + wide(x, wide.remember(memory), ~valid)[0], x)
+    torch.testing.assert_close(x + wide(x, wide.remember(memory, ~valid))[0], x)
 
 
 def test_pooling_fine_tokens_keeps_means() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +63,20 @@ def rotate(x: Float[Tensor, "*b h n d"], angles: Float[Tensor, "*b n a"]) -> Flo
     return torch.addcmul(x * torch.cat((cos, cos), dim=-1), torch.cat((b, a), dim=-1), torch.cat((-sin, sin), dim=-1))
 
 
+class Remembered(NamedTuple):
+    """A memory as attention wants it, made once and attended many times.
+
+    Attributes:
+        kv: keys and values by head.
+        mask: what is added to the scores: validity, and whatever bias there is.
+        real: 1 where a sample has any valid token, else 0.
+    """
+
+    kv: Float[Tensor, "b 2 h m d"]
+    mask: Float[Tensor, "b heads 1 m"]
+    real: Float[Tensor, "b 1 1"]
+
+
 class Attention(nn.Module):
     """Multi-head attention, self or cross, through PyTorch's fused kernel.
 
@@ -99,14 +114,40 @@ class Attention(nn.Module):
         A query whose keys are all invalid receives the average of nothing: zero.
         """
         remembered = self.remember(x) if remembered is None else remembered
-        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
+        q = self._by_head(self.q(x))
         k, v = rearrange(remembered, "b m (two h d) -> two b h m d", two=2, h=self.heads)
         if self.longest_mm is not None and positions is not None:
             angles = rotary_angles(positions, q.shape[-1], self.longest_mm)
             q, k = rotate(q, angles), rotate(k, angles)
-        mask = _additive_mask(valid, bias, q.dtype)
+        mask = None if valid is None and bias is None else additive_mask(valid, bias, q.dtype)
+        heard, weights = self._attend(q, k, v, mask, return_weights)
+        return (heard if valid is None else heard * valid.any(-1)[:, None, None]), weights
+
+    def prepare(
+        self, memory: Float[Tensor, "b m d"], valid: Bool[Tensor, "b m"], bias: Float[Tensor, "1 h 1 m"] | None = None
+    ) -> Remembered:
+        """A memory with everything about it that does not depend on who asks; for `recall`."""
+        kv = rearrange(self.remember(memory), "b m (two h d) -> b two h m d", two=2, h=self.heads).contiguous()
+        real = valid.any(-1)[:, None, None].to(kv.dtype)
+        return Remembered(kv, additive_mask(valid, bias, kv.dtype), real)
+
+    def recall(
+        self, x: Float[Tensor, "b n c"], memory: Remembered, *, return_weights: bool = False
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n m"] | None]:
+        """`forward` for a memory that was made ready by `prepare`."""
+        k, v = memory.kv.unbind(1)
+        q = self._by_head(self.q(x))
+        heard, weights = self._attend(q, k, v, memory.mask.to(q.dtype), return_weights)
+        return heard * memory.real.to(heard.dtype), weights
+
+    def _by_head(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b h n d"]:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, return_weights: bool
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n m"] | None]:
         # PyTorch's fused kernel has a slow backward pass on CPU (about five times the plain one at these sizes).
-        plain = return_weights or (x.device.type == "cpu" and torch.is_grad_enabled())
+        plain = return_weights or (q.device.type == "cpu" and torch.is_grad_enabled())
         if plain:
             scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             weights = (scores if mask is None else scores + mask).softmax(-1, dtype=v.dtype)
@@ -114,18 +155,17 @@ class Attention(nn.Module):
         else:
             weights = None
             heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = self.out(rearrange(heard, "b h n d -> b n (h d)"))
-        if valid is not None:
-            out = out * valid.any(-1)[:, None, None]
+        out = self.out(heard.transpose(1, 2).flatten(2))
         return out, weights.mean(1) if return_weights and weights is not None else None
 
 
-def _additive_mask(valid: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Validity and bias as one additive mask; finite, so that an all-invalid row stays a number."""
-    if valid is None:
-        return None if bias is None else bias.to(dtype)
-    mask = torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, UNHEARD)[:, None, None, :]
-    return mask if bias is None else mask + bias.to(dtype)
+def additive_mask(valid: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Validity (b, m) and bias (b, h, n, m), one of them at least, as one additive mask; finite, so that an all-invalid
+    row stays a number."""
+    parts = [] if bias is None else [bias.to(dtype)]
+    if valid is not None:
+        parts.append(torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, UNHEARD)[:, None, None, :])
+    return parts[0] if len(parts) == 1 else parts[1] + parts[0]
 
 
 class Block(nn.Module):

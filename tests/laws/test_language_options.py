@@ -117,7 +117,7 @@ def test_keys_and_values_of_the_scan_are_computed_once(option: str, monkeypatch:
     from ctscribe.language.gated import GatedCrossAttention
 
     calls, plain = [], GatedCrossAttention.remember
-    monkeypatch.setattr(GatedCrossAttention, "remember", lambda self, m: calls.append(1) or plain(self, m))
+    monkeypatch.setattr(GatedCrossAttention, "remember", lambda self, *m: calls.append(1) or plain(self, *m))
     model = kit.writer(**OPTIONS[option])
     prompt = kit.tokens(2, 3)
     memory = model.recall(small.facts(), *kit.study())

@@ -29,6 +29,7 @@ from ctscribe.language.config import Compress, Strategy
 from ctscribe.language.gated import GatedCrossAttention
 from ctscribe.language.plan import ONLY, Readers, quarter_of, readers_of
 from ctscribe.language.two_pass import Bridge, read_twice
+from ctscribe.layers import Remembered
 
 __all__ = ["FusedDecoder", "FusedLayer", "Memory", "quarter_of"]
 
@@ -83,33 +84,33 @@ class FusedLayer(nn.Module):
         return self.cross if name == ONLY else self.cross[name]
 
     def keyword(self, what: str, reader: str) -> str:
-        """Under which keyword argument the keys and values (``kv``) or the mask (``valid``) of a reader travel."""
+        """Under which keyword argument a part of `Remembered` travels to a reader."""
         return f"memory_{what}_{self.index}" + (f"_{reader}" if reader else "")
 
     def remember(self, memory: Memory) -> dict[str, Tensor]:
-        """Keys, values and validity of what this layer may look at, as keyword arguments."""
+        """What this layer may look at, made ready, as keyword arguments."""
         kwargs = {}
         for name, fields in self.reads.items():
             tokens, valid = memory.gather(fields)
-            kwargs[self.keyword("kv", name)] = self.reader(name).remember(tokens)
-            kwargs[self.keyword("valid", name)] = valid
+            for part, made in self.reader(name).remember(tokens, valid)._asdict().items():
+                kwargs[self.keyword(part, name)] = made
         return kwargs
 
-    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: Any) -> object:
         before = hidden_states
         for name in self.reads:
-            remembered, valid = kwargs.get(self.keyword("kv", name)), kwargs.get(self.keyword("valid", name))
-            if kwargs.get("memory_pass", name) == name and isinstance(remembered, Tensor) and isinstance(valid, Tensor):
-                hidden_states = hidden_states + self._heard(name, before, remembered, valid)
+            parts: list[Any] = [kwargs.get(self.keyword(part, name)) for part in Remembered._fields]
+            if kwargs.get("memory_pass", name) == name and parts[0] is not None:
+                hidden_states = hidden_states + self._heard(name, before, Remembered(*parts))
         return self.host(hidden_states, *args, **{k: v for k, v in kwargs.items() if not k.startswith("memory_")})
 
-    def _heard(self, name: str, x: Tensor, remembered: Tensor, valid: Tensor) -> Tensor:
+    def _heard(self, name: str, x: Tensor, remembered: Remembered) -> Tensor:
         """What one reader adds; a host in half precision is answered in its own."""
         cross = self.reader(name)
         casting = not x.is_meta and torch.is_autocast_enabled(x.device.type)  # meta tensors know no autocast
         if x.dtype != cross.norm.weight.dtype and not casting:
-            return cross(x.to(cross.norm.weight.dtype), remembered, valid)[0].to(x.dtype)
-        return cross(x, remembered, valid)[0]
+            return cross(x.to(cross.norm.weight.dtype), remembered)[0].to(x.dtype)
+        return cross(x, remembered)[0]
 
 
 def declare_memory(host: Any) -> None:
@@ -125,7 +126,7 @@ def declare_memory(host: Any) -> None:
         inspect.Parameter(layer.keyword(what, name), inspect.Parameter.KEYWORD_ONLY, default=None)
         for layer in host.model.layers
         for name in layer.reads
-        for what in ("kv", "valid")
+        for what in Remembered._fields
     ]
     listed = list(known.parameters.values())
     with_memory.__signature__ = known.replace(parameters=[*listed[:-1], *extra, listed[-1]])  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ctscribe.layers import Attention, TanhGate
+from ctscribe.layers import Attention, Remembered, TanhGate
 
 
 class GatedCrossAttention(nn.Module):
@@ -31,27 +31,17 @@ class GatedCrossAttention(nn.Module):
         self.attention = Attention(dim, heads, memory_dim=memory_dim)
         self.gate = TanhGate(gate)
 
-    def remember(self, memory: Float[Tensor, "b m d"]) -> Float[Tensor, "b m kv"]:
-        """Keys and values of the memory; they stay the same for every word that is written."""
-        return self.attention.remember(self.norm_memory(memory))
+    def remember(self, memory: Float[Tensor, "b m d"], valid: Bool[Tensor, "b m"]) -> Remembered:
+        """The memory made ready; it stays the same for every word that is written."""
+        bias = None
+        if self.reach is not None:  # of each head on every token that is not near
+            far = torch.arange(memory.shape[1], device=memory.device) >= self.near
+            bias = (self.reach[:, None, None] * far)[None]
+        return self.attention.prepare(self.norm_memory(memory), valid, bias)
 
     def forward(
-        self,
-        x: Float[Tensor, "b l c"],
-        remembered: Float[Tensor, "b m kv"],
-        valid: Bool[Tensor, "b m"],
-        *,
-        return_weights: bool = False,
+        self, x: Float[Tensor, "b l c"], remembered: Remembered, *, return_weights: bool = False
     ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
         """What is added to ``x``, and if asked the weights."""
-        heard, weights = self.attention(
-            self.norm(x), remembered, valid=valid, bias=self._bias(x, remembered), return_weights=return_weights
-        )
+        heard, weights = self.attention.recall(self.norm(x), remembered, return_weights=return_weights)
         return self.gate(heard), weights
-
-    def _bias(self, x: Float[Tensor, "b l c"], remembered: Float[Tensor, "b m kv"]) -> Float[Tensor, "b h l m"] | None:
-        """The learned bias of each head on every memory token that is not near."""
-        if self.reach is None:
-            return None
-        far = torch.arange(remembered.shape[1], device=x.device) >= self.near
-        return (self.reach[:, None, None] * far).expand(x.shape[0], -1, x.shape[1], -1)
