@@ -10,9 +10,10 @@ encoder     forward of 240 x 480 x 480 voxels, widths 96/192/384, layers 4+4+4: 
             42.7 s with 13,800; ours has 108,000 fine tokens, 122,880 with the padding to whole tubelets.
 growth      time and memory of 1x, 2x, 4x, 8x volumes, and the exponent of voxels that fits them best.
 rate        multiplications and additions counted by PyTorch during that forward, over its time, against the best
-            float32 matrix product that this machine reaches; then the operators that take the time.
+            float32 matrix product that this machine reaches, at these widths and twice as wide; then the operators that
+            take the time.
 decoding    a 135 M decoder (30 layers, width 576, vocabulary 49,152), greedy, 64 tokens: with the scan (256 tokens a
-            level) against the bare one, and a batch of 8 against 1.
+            level) against the bare one, and a batch of 8 against 1, in both precisions.
 small-step  forward, backward and AdamW at 96 x 128 x 128 voxels with that decoder and 300 text tokens. U-VLM: 104 s.
 full-step   the same at 240 x 480 x 480 with an 8-layer decoder, encoder activations computed again: peak memory.
             CT2Rep's failed to allocate.
@@ -56,9 +57,9 @@ TEXT = 300
 GIB = 2**30
 
 
-def encoder_config(stem: int, checkpointing: bool = False) -> EncoderConfig:
+def encoder_config(stem: int, checkpointing: bool = False, wider: int = 1) -> EncoderConfig:
     """The encoder whose cost is asked for."""
-    tubelets = TubeletConfig(widths=(96, 192, 384), stem=stem)
+    tubelets = TubeletConfig(widths=(96 * wider, 192 * wider, 384 * wider), stem=stem)
     return EncoderConfig(tubelets, depths=(4, 4, 4), checkpointing=checkpointing)
 
 
@@ -84,12 +85,12 @@ def one_forward(shape: tuple[int, int, int], stem: int, repeats: int) -> dict[st
     return {"seconds": seconds, "gib": peak() - before, "tokens": tokens}
 
 
-def one_rate(shape: tuple[int, int, int], repeats: int) -> dict[str, Any]:
+def one_rate(shape: tuple[int, int, int], wider: int, repeats: int) -> dict[str, Any]:
     """Counted operations, the machine's own rate, and the slowest operators."""
     size = 2048
     a, b = torch.rand(size, size), torch.rand(size, size)
     best = 2 * size**3 / min(cpu_seconds(lambda: a @ b, 5))
-    encoder, volume = build_encoder(encoder_config(0), WINDOWS).eval(), scan(shape)
+    encoder, volume = build_encoder(encoder_config(0, wider=wider), WINDOWS).eval(), scan(shape)
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             encoder(volume)
@@ -116,10 +117,11 @@ def host(layers: int) -> LlamaForCausalLM:
     ).eval()  # fmt: skip
 
 
-def one_decoding(count: int, grafted: bool, repeats: int) -> dict[str, float]:
+def one_decoding(count: int, grafted: bool, precision: str, repeats: int) -> dict[str, float]:
     """CPU seconds of a prompt and of 64 tokens more, ``count`` texts at once."""
     torch.manual_seed(0)
-    bare, length = host(30), 64
+    dtype = getattr(torch, precision)
+    bare, length = host(30).to(dtype), 64
     prompt = torch.randint(5, 1000, (count, 4))
     real = torch.ones_like(prompt)
     greedy = {"do_sample": False, "max_new_tokens": length, "min_new_tokens": length, "pad_token_id": 0}
@@ -129,9 +131,10 @@ def one_decoding(count: int, grafted: bool, repeats: int) -> dict[str, float]:
 
     work: Callable[[], None] = plain
     if grafted:
-        decoder = FusedDecoder(bare, 256, 8, gate=0.5).eval()
-        level = torch.rand(count, LEVEL, 256), torch.ones(count, LEVEL, dtype=torch.bool)
-        memory = Memory(*level, *level, *level, *level, torch.rand(count, len(ontology.findings()), 256))
+        decoder = FusedDecoder(bare, 256, 8, gate=0.5).eval().to(dtype)
+        level = torch.rand(count, LEVEL, 256, dtype=dtype), torch.ones(count, LEVEL, dtype=torch.bool)
+        facts = torch.rand(count, len(ontology.findings()), 256, dtype=dtype)
+        memory = Memory(*level, *level, *level, *level, facts)
 
         def looking() -> None:
             decoder.generate(prompt, real, memory, **greedy)
@@ -217,22 +220,27 @@ def _slope(x: list[float], y: list[float]) -> float:
 
 def rate(repeats: int) -> None:
     """At least half of the machine's rate."""
-    row = apart("rate", FULL, repeats)
-    reached = row["counted"] / row["seconds"]
-    print(
-        f"{row['counted']:.2e} operations counted in {row['seconds']:.1f} CPU s: {reached / 1e9:.0f} GFLOP/s,", end=" "
-    )
-    print(f"{reached / row['best']:.0%} of this machine's {row['best'] / 1e9:.0f} GFLOP/s")
-    for name, share in row["operators"]:
-        print(f"  {share:5.1%} {name}")
+    for wider in (1, 2):
+        row = apart("rate", FULL, wider, repeats)
+        reached = row["counted"] / row["seconds"]
+        print(f"widths {'/'.join(map(str, encoder_config(0, wider=wider).tubelets.widths))}:", end=" ")
+        print(
+            f"{row['counted']:.2e} operations counted in {row['seconds']:.1f} CPU s: {reached / 1e9:.0f} GFLOP/s,",
+            end=" ",
+        )
+        print(f"{reached / row['best']:.0%} of this machine's {row['best'] / 1e9:.0f} GFLOP/s")
+        for name, share in row["operators"]:
+            print(f"  {share:5.1%} {name}")
 
 
 def decoding(repeats: int) -> None:
     """At most 1.35 times the bare decoder; a batch of 8 at least 4 times the throughput."""
-    bare, looking = (apart("decoding", 1, grafted, repeats)["seconds"] for grafted in (False, True))
-    eight = apart("decoding", 8, True, repeats)["seconds"]
-    print(f"a token: bare {1000 * bare:.1f} CPU ms, with the scan {1000 * looking:.1f}: {looking / bare:.2f} times")
-    print(f"eight texts at once: {1000 * eight:.1f} CPU ms a step, {8 * looking / eight:.1f} times the throughput")
+    for precision in ("float32", "bfloat16"):
+        bare, looking = (apart("decoding", 1, grafted, precision, repeats)["seconds"] for grafted in (False, True))
+        eight = apart("decoding", 8, True, precision, repeats)["seconds"]
+        print(f"{precision}: a token {1000 * bare:.1f} CPU ms bare, {1000 * looking:.1f} with the scan:", end=" ")
+        print(f"{looking / bare:.2f} times; eight texts at once {1000 * eight:.1f} a step:", end=" ")
+        print(f"{8 * looking / eight:.1f} times the throughput")
 
 
 def small_step(repeats: int) -> None:
