@@ -11,6 +11,7 @@ from ctscribe import ontology
 from ctscribe.facts import attribute_table
 from ctscribe.model import Thresholds, decide, detections
 from ctscribe.pipeline import framing
+from ctscribe.pipeline.certainty import level
 from ctscribe.tensors import FindingLogits
 from ctscribe.training.thresholds import calibration_error, temperature, tune
 
@@ -61,7 +62,8 @@ def test_below_the_limit_the_model_does_not_commit_itself() -> None:
 
 
 def test_three_words_for_how_sure_in_both_languages() -> None:
-    note = framing.confidence_note({"mass": 0.95, "lung_nodule": 0.7, "pleural_effusion": 0.3})
+    chances = {"mass": 0.95, "lung_nodule": 0.7, "pleural_effusion": 0.3}
+    note = framing.confidence_note({kind: level(chance) for kind, chance in chances.items()})
     english, chinese = note.message["en"], note.message["zh"]
     assert "Definite: lung mass; Likely: lung nodule; Possible: pleural effusion." in english
     assert [word in chinese for word in ("肯定", "很可能", "可能")] == [True] * 3

@@ -55,6 +55,13 @@ class Spoken(StrEnum):
     zh = "zh"
 
 
+class Certainty(StrEnum):
+    """Whether sentences say how sure the model is."""
+
+    text = "text"
+    words = "words"
+
+
 LANGUAGE = typer.Option(Language.en, "--lang", help="Language of the report.")
 CONTEXT = typer.Option(
     "", "--context", metavar="KEY=VALUE,...", help="What is known: age=61,smoker=true, or a JSON or YAML file."
@@ -89,6 +96,9 @@ def report(
     history: str = HISTORY,
     labs: Path | None = LABS,
     segmenter: str = SEGMENTER,
+    certainty: Certainty = typer.Option(
+        Certainty.text, "--certainty", help="words: sentences say likely or possible by calibrated probability."
+    ),
     writer: str = WRITER,
     llm: str = LLM,
     endpoint: str = ENDPOINT,
@@ -115,6 +125,7 @@ def report(
     * `ctscribe report study/ --out report`
     * `ctscribe report study.zip --out report --lang both`
     * `ctscribe report study/ --out report --context age=61,smoker=true,screening=false`
+    * `ctscribe report study/ --certainty words --lang both`
     * `ctscribe report scan.nii.gz --json | jq '.report.findings[].kind'`
     * `ctscribe report study/ --out report --writer server --llm qwen3 --endpoint http://127.0.0.1:8000/v1`
     """
@@ -123,7 +134,7 @@ def report(
     options: dict[str, Any] = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
     options |= {"context": _context(context), "pretrained": pretrained}
     options |= {"prior": prior, "prior_days": prior_days, "history": history, "labs": _labs(labs)}
-    options["segmenter"] = segmenter
+    options |= {"segmenter": segmenter, "certainty": certainty.value}
     options["station"] = station(writer, llm, endpoint, llm_folder, llm_set, documents, embeddings, guidelines, use)
     made, contents = make(path, lang.value, model, options, draw=out is not None)
     written = {} if out is None else screen.write_together(out, contents)
@@ -186,6 +197,7 @@ def make(
             prior_days=options.get("prior_days"),
             history=options.get("history", ""),
             labs=options.get("labs"),
+            certainty=options.get("certainty", "text"),
             on_step=lambda name: step(STEP_NAMES[name]),
         )
         if not draw:

@@ -11,7 +11,7 @@ import yaml
 
 from ctscribe import ontology
 from ctscribe.ontology import LANGUAGES, Language
-from ctscribe.report import QualityNote, Sentence
+from ctscribe.report import Confidence, QualityNote, Sentence
 
 if TYPE_CHECKING:
     from ctscribe.data import IngestReport
@@ -79,15 +79,11 @@ def comparison(
     return tuple(Sentence(text) for text in told)
 
 
-DEFINITE, LIKELY = 0.9, 0.6
-"""Calibrated probabilities from which a finding is called definite or likely; below it is possible."""
-
-
-def confidence_note(chances: Mapping[str, float]) -> QualityNote:
+def confidence_note(stated: Mapping[str, Confidence]) -> QualityNote:
     """How sure the model is of each kind that is stated, in three words."""
     levels: dict[str, list[str]] = {"definite": [], "likely": [], "possible": []}
-    for kind, chance in chances.items():
-        levels["definite" if chance >= DEFINITE else "likely" if chance >= LIKELY else "possible"].append(kind)
+    for kind, word in stated.items():
+        levels[word].append(kind)
     words, entry = phrases()["confidence"], phrases()["notes"]["confidence"]
     message: dict[str, str] = {}
     for language in LANGUAGES:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ctscribe.pipeline.reading_back import ReadSentence
 
 LanguageChoice = Literal["en", "zh", "both"]
+Certainty = Literal["text", "words"]
 STEPS = ("load", "segment", "check", "place", "describe", "ground", "write")
 """Names under which progress and timings are told, in order."""
 
@@ -116,6 +117,7 @@ class Reporter:
         prior_days: float | None = None,
         history: str = "",
         labs: Mapping[str, float] | None = None,
+        certainty: Certainty = "text",
         on_step: Callable[[str], None] | None = None,
     ) -> ReportResult:
         """Read a scan and write its report.
@@ -130,21 +132,27 @@ class Reporter:
             prior: an earlier scan of the same patient, for models trained with one; `prior_days` lie between them.
             history: the clinical history, for models trained with it.
             labs: laboratory values by name, in the units of ``ontology/labs.yaml``, for models trained with them.
+            certainty: ``"text"`` leaves sentences as the writer put them; ``"words"`` lets them say likely or possible by
+                calibrated probability, see `pipeline.certainty`.
             on_step: called with the name of each step as it begins, see `STEPS`.
 
         Raises:
             InputRefused: the scan is not something a report may be written from.
             CheckpointError: no usable model.
-            UsageError: unknown language or series, or something beside the scan that the model does not read.
+            UsageError: unknown language or series, something beside the scan that the model does not read, or words for
+                the certainty of a model that is not calibrated.
             EndpointError: an endpoint was chosen for the impression, and its key or address is wrong.
         """
         from ctscribe.impression.station import Station
         from ctscribe.pipeline import framing, texts
+        from ctscribe.pipeline.certainty import check_calibrated, worded
 
         languages = _languages(language)
         clock = _Clock(on_step)
         with clock("load"):
             study, model = self._load(Path(path), series)
+            if certainty == "words":
+                check_calibrated(model.thresholds)
             beside = self._beside(model, prior, prior_days, history, labs)
         with clock("segment"):
             segmentation = self._segment(study)
@@ -157,12 +165,15 @@ class Reporter:
         with clock("ground"):
             read = self._ground(description, segmentation, placed, languages)
         with clock("write"):
-            findings = _findings(read)
+            said = read
+            if certainty == "words":
+                said = {code: worded(sentences, code) for code, sentences in read.items()}
+            findings = _findings(said)
             compared = description.changes if prior is not None else None
-            written = texts.impressions(self.station or Station(), read, context)
+            written = texts.impressions(self.station or Station(), said, context)
             sections = {
                 code: texts.report_text(
-                    read[code], written[code], findings, study, framing.comparison(code, compared, prior_days)
+                    said[code], written[code], findings, study, framing.comparison(code, compared, prior_days)
                 )
                 for code in languages
             }
@@ -361,11 +372,14 @@ def _worst_first(notes: Sequence[QualityNote]) -> list[QualityNote]:
 def _confidence(model: LoadedModel, findings: Sequence[Finding], detections: Sequence[Detection]) -> list[QualityNote]:
     """How sure a calibrated model is of what is stated, and on what it does not commit itself."""
     from ctscribe.pipeline import framing
+    from ctscribe.pipeline.certainty import level
 
     notes = []
     if kinds := tuple(d.kind for d in detections if d.abstained):
         notes.append(framing.note("abstained", kinds=kinds))
-    stated = {f.kind: f.certainty for f in findings if f.status != "absent" and f.certainty is not None}
+    stated = {
+        f.kind: f.confidence or level(f.certainty) for f in findings if f.status != "absent" and f.certainty is not None
+    }
     if model.thresholds.calibration_error and stated:
         notes.append(framing.confidence_note(stated))
     return notes

@@ -22,11 +22,12 @@ from ctscribe.report.document import (
 )
 from ctscribe.report.render import render_findings, render_text
 from ctscribe.report.sampler import sample_findings
-from ctscribe.report.words import Evidence, Finding, Status, report_order
+from ctscribe.report.words import Confidence, Evidence, Finding, Status, report_order
 
 __all__ = [
     "SCHEMA_VERSION",
     "SECTION_NAMES",
+    "Confidence",
     "Evidence",
     "Finding",
     "ImpressionCheck",

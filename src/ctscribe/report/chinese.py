@@ -29,7 +29,7 @@ class Chinese:
         return self._special(finding, choice) or self._framed(finding, choice)
 
     def uncertain(self, finding: Finding, choice: Choice) -> str:
-        frame = choice.pick(self.words["frames"]["uncertain"])
+        frame = choice.pick(self.words["frames"][finding.confidence or "uncertain"])
         return frame.format(**self._fields(finding, choice))
 
     def joined(self, first: Finding, second: Finding, choice: Choice) -> str:

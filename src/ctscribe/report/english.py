@@ -99,7 +99,7 @@ class English:
 
     def uncertain(self, finding: Finding, choice: Choice) -> str:
         phrase = self._phrase(finding, choice)
-        frame = choice.pick(self.words["frames"]["uncertain"])
+        frame = choice.pick(self.words["frames"][finding.confidence or "uncertain"])
         return _sentence(frame, phrase.fields(choice, self.words))
 
     def joined(self, first: Finding, second: Finding, choice: Choice) -> str:

@@ -11,6 +11,7 @@ from ctscribe import ontology
 from ctscribe.errors import UsageError
 
 Status = Literal["present", "absent", "uncertain"]
+Confidence = Literal["definite", "likely", "possible"]
 STATUSES: tuple[Status, ...] = ("present", "uncertain", "absent")
 
 
@@ -51,6 +52,8 @@ class Finding:
         attributes: sorted (name, value) pairs from the ontology.
         certainty: probability that it is present, None when nobody measured it; not compared.
         evidence: places in the scan; not part of what the sentence says, so not compared.
+        confidence: the word for a calibrated probability, where the sentence was written by it; None where it was not.
+            A statement that is only likely or possible has the status ``uncertain``. Not compared: both are a hedge.
 
     Raises:
         UsageError: a kind, status, region or attribute the ontology does not know, or an absent finding with a size.
@@ -63,6 +66,7 @@ class Finding:
     attributes: tuple[tuple[str, str], ...] = ()
     certainty: float | None = field(default=None, compare=False)
     evidence: tuple[Evidence, ...] = field(default=(), compare=False)
+    confidence: Confidence | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         _check(self)
