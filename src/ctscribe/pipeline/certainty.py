@@ -46,7 +46,7 @@ def check_calibrated(thresholds: Thresholds) -> None:
 
 
 def worded(sentences: Sequence[ReadSentence], language: Language) -> list[ReadSentence]:
-    """The same statements with how sure each is; a sentence whose certainty changes is written anew, each finding alone.
+    """The same statements with how sure each is; a sentence whose certainty changes is written anew.
 
     Absences, and findings that no detector speaks for, stay as they are.
     """

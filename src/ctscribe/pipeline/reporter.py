@@ -132,8 +132,8 @@ class Reporter:
             prior: an earlier scan of the same patient, for models trained with one; `prior_days` lie between them.
             history: the clinical history, for models trained with it.
             labs: laboratory values by name, in the units of ``ontology/labs.yaml``, for models trained with them.
-            certainty: ``"text"`` leaves sentences as the writer put them; ``"words"`` lets them say likely or possible by
-                calibrated probability, see `pipeline.certainty`.
+            certainty: ``"text"`` leaves sentences as the writer put them, with ``"words"`` they say likely or possible
+                by calibrated probability, see `pipeline.certainty`.
             on_step: called with the name of each step as it begins, see `STEPS`.
 
         Raises:
