@@ -222,7 +222,7 @@ class SceneTokens:
     region_masks: Float[Tensor, "b r m"] | None = None
     mask_logits: Float[Tensor, "b q m"] | None = None
     slot_boxes: Float[Tensor, "b s 6"] | None = None
-    slot_kinds: Float[Tensor, "b s f"] | None = None
+    slot_kinds: Float[Tensor, "b s g"] | None = None
     slot_parents: Float[Tensor, "b p d"] | None = None
     relations: Float[Tensor, "b k k e"] | None = None
     forbidden: Bool[Tensor, "b k k"] | None = None
