@@ -18,7 +18,7 @@ GB = 1e9
 
 def models(
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
-    memory: bool = typer.Option(False, "--memory", help="Memory of each decoder, by arithmetic, instead."),
+    memory: bool = typer.Option(False, "--memory", help="Memory and time of each decoder, by arithmetic, instead."),
 ) -> None:
     """Every option of a model with its words, its default and what it does.
 
@@ -98,18 +98,29 @@ def _first_line(what: Any) -> str:
 
 
 def memory_rows() -> list[dict[str, Any]]:
-    """The memory table of the presets' decoders and of the large shapes, in bytes.
+    """Memory (bytes) and time (seconds) of the presets' decoders and of the large shapes.
 
     Raises:
         DependencyMissing: adapters are counted with ``peft`` (extra ``llm``).
     """
     from ctscribe.language.sizes import memory_table
+    from ctscribe.language.times import seconds_a_token, seconds_to_train
 
-    return [
-        dataclasses.asdict(row)
-        | {"one_gpu": row.total(), "recomputing": row.total(checkpointing=True), "eight_gpus": row.total(gpus=8)}
-        for row in memory_table()
-    ]
+    def sums(row: Any) -> dict[str, float]:
+        told = {
+            "one_gpu": row.total(),
+            "recomputing": row.total(checkpointing=True),
+            "eight_gpus": row.total(gpus=8),
+            "eight_gpus_recomputing": row.total(checkpointing=True, gpus=8),
+        }
+        if row.use == "inference":
+            return told | {"seconds_a_token": seconds_a_token(row), "eight_gpus_token": seconds_a_token(row, gpus=8)}
+        return told | {
+            "seconds_a_step": seconds_to_train(row),
+            "seconds_recomputing": seconds_to_train(row, checkpointing=True),
+        }
+
+    return [dataclasses.asdict(row) | sums(row) for row in memory_table()]
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -124,14 +135,41 @@ def _print(facts: dict[str, Any]) -> None:
     print(f"hosts counted by --memory: {' | '.join(facts['hosts'])}")
 
 
+MEMORY_HEAD = (
+    "  learns precision |     kept  recomputed  each of 8 |  s a study  recomputed | writing  each of 8 | ms a token"
+)
+
+
 def _print_memory(rows: list[dict[str, Any]]) -> None:
-    print(
-        "decoder  preset  use  adapt  precision  parameters  GB on 1 GPU  GB recomputing activations  GB on each of 8"
-    )
+    """A block for each decoder, a line for each way of training it: GB, `!` where a device of 80 GB is too small."""
+    pairs = {(row["shape"], row["adapt"], row["dtype"], row["use"]): row for row in rows}
+    told = ""
     for row in rows:
-        sizes = (row["one_gpu"], row["recomputing"], row["eight_gpus"])
-        print(
-            f"{row['shape']}  {row['preset'] or '-'}  {row['use']}  {row['adapt']}  {row['dtype']}"
-            f"  {row['decoder']:,}  " + "  ".join(f"{size / GB:.2f}" for size in sizes)
-        )
-    print("Arithmetic, not measurement: an allocator's waste and the encoder of the scan come on top.")
+        if row["use"] != "training":
+            continue
+        if row["shape"] != told:
+            told = row["shape"]
+            preset = f", preset {row['preset']}" if row["preset"] else ""
+            print(f"\n{told}{preset}: {row['decoder']:,} parameters, {row['grafts']:,} grafted\n{MEMORY_HEAD}")
+        print(_memory_line(row, pairs[told, row["adapt"], row["dtype"], "inference"]))
+    print(
+        "\nGB to train on one study of 300 tokens, and to write one; each of 8: all but activations and caches spread\n"
+        "over eight devices, recomputing; !: more than a GPU of 80 GB holds. Time of one A100 at 40 % of its rate.\n"
+        "Arithmetic, not measurement: an allocator's waste and the encoder of the scan come on top."
+    )
+
+
+def _memory_line(row: dict[str, Any], writing: dict[str, Any]) -> str:
+    from ctscribe.language.times import A100
+
+    def size(count: float, width: int) -> str:
+        return f"{count / GB:.2f}".rjust(width) + ("!" if count > A100.memory else " ")
+
+    cells = (
+        f"  {row['adapt']:6} {row['dtype']:9}",
+        f"{size(row['one_gpu'], 8)} {size(row['recomputing'], 10)} {size(row['eight_gpus_recomputing'], 9)}",
+        f"{row['seconds_a_step']:9.3f}  {row['seconds_recomputing']:10.3f}",
+        f"{size(writing['one_gpu'], 7)} {size(writing['eight_gpus'], 8)}",
+        f"{1000 * writing['seconds_a_token']:10.1f}",
+    )
+    return " | ".join(cells)
