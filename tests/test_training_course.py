@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tests import tiny as small
 
 from ctscribe import checkpoint, ontology
+from ctscribe.data.batch import Sample
+from ctscribe.data.store import StoreLayout, StudyStore, StudyStoreWriter
 from ctscribe.facts import canonical, facts_of, findings_of
 from ctscribe.report.parse import parse
+from ctscribe.training import course
 from ctscribe.training.course import HELDOUT_SEED, VALIDATION_SEED, auroc
+from ctscribe.training.routed import BALANCE, with_balance
 from ctscribe.training.wording import WordingSamples, collate_wording, with_every_negative
 from recipes import demo, tiny
 
@@ -22,6 +30,40 @@ def test_tiny_course_ends_in_a_model_that_describes(tmp_path) -> None:
     assert set(loaded.thresholds.present) == set(ontology.findings())
     again = tiny.run(tiny.config(), tmp_path / "run")
     assert checkpoint.load(again).info.checkpoint_hash == loaded.info.checkpoint_hash
+
+
+def test_a_routed_course_is_balanced_and_its_card_shows_what_was_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, grid = tiny.config(), tiny.model().grid
+    noise, regions, cells = np.random.default_rng(0), len(ontology.model_regions()), (16, 8, 8)
+    masks = np.zeros((regions, *cells), np.uint8), np.zeros(regions, bool)
+    with StudyStoreWriter(tmp_path / "store", StoreLayout.current(grid.shape, cells, cells), capacity=2) as writer:
+        for name, finding in (("a", small.NODULE), ("b", small.EFFUSION)):
+            hu = noise.integers(-1000, 400, grid.shape, np.int16)
+            writer.append(Sample(name, hu, grid.spacing, *masks, (finding,)))
+    monkeypatch.setattr(course, "open_studies", lambda *_: StudyStore(tmp_path / "store"))
+    monkeypatch.setattr(course, "tokenizer_of", lambda *_: small.tokenizer())
+    routed = replace(config.model, encoder=replace(config.model.encoder, mapping="routed"))
+    detect = replace(config.train.stages[1], steps=2)
+    config = replace(config, model=routed, train=replace(config.train, stages=(detect,)))
+    folder = tiny.run(config, tmp_path / "run")
+    losses = [
+        json.loads(line).get("losses", {}) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert any(row.get("routing") is not None for row in losses)
+    rows = checkpoint.load(folder).info.results["layers_listen_to"]
+    assert [row["layer"] for row in rows] == [1, 2, 3]
+    assert all(sum(row[scale] for scale in ("fine", "mid", "coarse")) == pytest.approx(1, abs=1e-3) for row in rows)
+    assert "| layer | fine | mid | coarse |" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_only_stages_that_move_routers_are_balanced_and_a_named_weight_stays() -> None:
+    text, detect, write = tiny.config().train.stages
+    chosen = replace(detect, losses={**detect.losses, "routing": 0.0})
+    frozen = replace(detect, frozen=("vision.routers.*",))
+    made = with_balance((text, detect, write, chosen, frozen))
+    assert [stage.losses.get("routing") for stage in made] == [None, BALANCE, None, 0.0, None]
 
 
 def test_seed_ranges_of_training_validation_and_heldout_never_meet() -> None:

@@ -10,7 +10,7 @@ Seeds never overlap: training uses ``first_seed ..``, validation `VALIDATION_SEE
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from ctscribe.training.order import BatchSource, ordered_batches
 from ctscribe.training.phantoms import PhantomPlan, fill_store
 from ctscribe.training.pretraining.model import CONTRASTS, PRETRAINING, PretrainConfig, with_heads
 from ctscribe.training.pretraining.transfer import StartConfig, start_from
+from ctscribe.training.routed import as_table, learned_map, with_balance
 from ctscribe.training.stages import Stage, TrainConfig
 from ctscribe.training.thresholds import LEAST_CHANCE, tune
 from ctscribe.training.wording import Spoken, WordingSamples, collate_wording, train_tokenizer
@@ -101,8 +102,13 @@ class CourseConfig:
 
 
 def run(config: CourseConfig, run_dir: Path | str) -> Path:
-    """The whole course; may be stopped and started again at any time. Returns the model folder."""
+    """The whole course; may be stopped and started again at any time. Returns the model folder.
+
+    An encoder with ``mapping="routed"`` gets the loss ``routing`` in every stage that trains it and names none.
+    """
     folder, world = Path(run_dir), here()
+    if config.model.encoder.mapping == "routed":
+        config = replace(config, train=replace(config.train, stages=with_balance(config.train.stages)))
     store = Path(config.data.store) if config.data.store else folder / "phantoms"
     with world.main_first():
         if world.main:
@@ -250,6 +256,8 @@ def finish(model: CTReportModel, config: CourseConfig, validation: StudyStore, f
         "validation_phantoms": len(validation),
         "validation_macro_f1": round(float(np.nanmean(list(f1.values()))), 4),
     }
+    if config.model.encoder.mapping == "routed":
+        results["layers_listen_to"] = learned_map(model, validation)
     info = ModelInfo(
         name=config.name,
         languages=config.data.languages,
@@ -266,6 +274,8 @@ def model_card(config: CourseConfig, results: Mapping[str, Any]) -> str:
     stages = "\n".join(
         f"- `{s.name}`: {s.steps} steps of {s.batch_size}, losses {', '.join(s.losses)}" for s in config.train.stages
     )
+    routed = results.get("layers_listen_to")
+    learned = f"\nWhat each layer of the encoder learned to listen to:\n\n{as_table(routed)}\n" if routed else ""
     spoken = " and ".join({"en": "English", "zh": "Chinese"}[code] for code in config.data.languages)
     return f"""# {config.name}
 
@@ -282,7 +292,7 @@ it writes carries the watermark:
 - thresholds: best expected F1 per finding, never below a chance of {LEAST_CHANCE:.0%}, chosen on
   {results["validation_phantoms"]} validation phantoms (synthetic); macro F1 there
   {results["validation_macro_f1"]}. Held-out numbers come from `benchmarks/heldout.py`.
-
+{learned}
 Known limits: phantoms lack the variety of real anatomy, disease and scanners; on real scans its statements are
 unreliable.
 Licence: Apache-2.0, as the code.

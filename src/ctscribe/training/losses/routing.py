@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ctscribe.training.losses import LossValue
 
 
@@ -15,7 +17,7 @@ class RoutingLoss:
 
     def __call__(self, outputs: Any, batch: Any) -> LossValue:
         if outputs.visual is None:
-            return LossValue.nothing(outputs.text_logits)
+            return LossValue(torch.zeros(()), 0)
         routing = outputs.visual.routing
         if routing is None:
             return LossValue.nothing(outputs.visual.fine.tokens)
