@@ -113,6 +113,8 @@ def test_a_sentence_of_two_is_taken_apart_when_one_is_in_doubt() -> None:
 def test_a_model_that_is_not_calibrated_is_refused() -> None:
     with pytest.raises(UsageError, match="not calibrated"):
         fakes.reporter().report("scan", certainty="words")
+    with pytest.raises(UsageError, match="text or words"):
+        fakes.reporter().report("scan", certainty="word")
 
 
 @pytest.mark.usefixtures("small_chest")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ctscribe.errors import UsageError
 from ctscribe.ontology import LANGUAGES, Language
@@ -117,7 +117,7 @@ class Reporter:
         prior_days: float | None = None,
         history: str = "",
         labs: Mapping[str, float] | None = None,
-        certainty: Certainty = "text",
+        certainty: Certainty | str = "text",
         on_step: Callable[[str], None] | None = None,
     ) -> ReportResult:
         """Read a scan and write its report.
@@ -148,6 +148,8 @@ class Reporter:
         from ctscribe.pipeline.certainty import check_calibrated, worded
 
         languages = _languages(language)
+        if certainty not in get_args(Certainty):
+            raise UsageError(f"certainty {certainty!r}", expected=" or ".join(get_args(Certainty)))
         clock = _Clock(on_step)
         with clock("load"):
             study, model = self._load(Path(path), series)
