@@ -135,8 +135,14 @@ def _print(facts: dict[str, Any]) -> None:
     print(f"hosts counted by --memory: {' | '.join(facts['hosts'])}")
 
 
-MEMORY_HEAD = (
-    "  learns precision |     kept  recomputed  each of 8 |  s a study  recomputed | writing  each of 8 | ms a token"
+MEMORY_HEAD = " | ".join(
+    (
+        "  learns precision",
+        "    kept  recomputed  each of 8 ",
+        "s a study  recomputed",
+        "writing  each of 8 ",
+        "ms a token",
+    )
 )
 
 
@@ -169,7 +175,7 @@ def _memory_line(row: dict[str, Any], writing: dict[str, Any]) -> str:
         f"  {row['adapt']:6} {row['dtype']:9}",
         f"{size(row['one_gpu'], 8)} {size(row['recomputing'], 10)} {size(row['eight_gpus_recomputing'], 9)}",
         f"{row['seconds_a_step']:9.3f}  {row['seconds_recomputing']:10.3f}",
-        f"{size(writing['one_gpu'], 7)} {size(writing['eight_gpus'], 8)}",
+        f"{size(writing['one_gpu'], 7)} {size(writing['eight_gpus'], 9)}",
         f"{1000 * writing['seconds_a_token']:10.1f}",
     )
     return " | ".join(cells)
