@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests import hosts_kit as hosts
 from tests import tiny as small
 
 from ctscribe import config as cfg
 from ctscribe.cli.models import gather
 from ctscribe.data.targets import Targets, targets_from_findings
+from ctscribe.language.hosts import host_tokenizer
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel, ModelConfig
 from ctscribe.tensors import Affine, RegionMasks, Volume, VolumeBatch
@@ -25,7 +28,7 @@ from ctscribe.training.losses import standard_losses
 from recipes import tiny
 
 ELSEWHERE = {
-    "language.adapt": "needs a pretrained decoder: test_language_matrix.py",
+    "language.adapt": "needs a pretrained decoder: tried below",
     "language.wording": "listing all sentences takes seconds: test_language_wording.py",
     "encoder.public.size": "published sizes are built on the meta device: test_vision_fields.py",
 }
@@ -99,22 +102,51 @@ def test_every_word_has_its_turn() -> None:
 
 @pytest.mark.parametrize("turn", TURNS)
 def test_it_trains_two_steps_and_writes(turn: int) -> None:
-    model, known = model_of(turn).train(), standard_losses()
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    model = model_of(turn)
+    moved = trained(model, batch())
+    assert all(any(name.startswith(f"{part}.") for name in moved) for part in ("vision", "scene", "language"))
+    assert set(written(model)) == {"en", "zh"}
+
+
+def adaptations() -> list[str]:
+    return next(row["words"] for row in gather()["options"] if row["option"] == "language.adapt")
+
+
+@pytest.mark.parametrize("adapt", adaptations())
+def test_a_pretrained_decoder_trains_two_steps_and_writes(adapt: str, tmp_path: Path) -> None:
+    if adapt == "lora":
+        pytest.importorskip("peft", reason="peft is not installed (extra llm)")
+    language = replace(tiny.model().language, pretrained=hosts.llama(tmp_path), adapt=adapt, max_tokens=4)
+    words = host_tokenizer(language)
+    model = CTReportModel(replace(tiny.model(), language=language), words)
+    fixed = set(model.fixed_params())
+    moved = trained(
+        model, replace(batch(), input_ids=batch().input_ids % len(words), labels=batch().labels % len(words))
+    )
+    assert not moved & fixed
+    assert any(".lora_" in name for name in moved) == (adapt == "lora")
+    assert (fixed == set()) == (adapt == "all")
+    assert set(written(model)) == {"en", "zh"}
+
+
+def trained(model: CTReportModel, given: Batch) -> set[str]:
+    """Two steps of all that may learn; the names of the parameters that moved."""
+    known, fixed = standard_losses(), set(model.train().fixed_params())
+    optimiser = torch.optim.AdamW([p for n, p in model.named_parameters() if n not in fixed], lr=1e-3)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     for _ in range(2):
-        outputs = model(batch(), wants=frozenset(LOSSES))
-        values = [known[name](outputs, batch()).value for name in LOSSES]
-        total = torch.stack(values).sum()
+        outputs = model(given, wants=frozenset(LOSSES))
+        total = torch.stack([known[name](outputs, given).value for name in LOSSES]).sum()
         assert bool(torch.isfinite(total.detach()))
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
-    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert all(any(name.startswith(f"{part}.") for name in moved) for part in ("vision", "scene", "language"))
-    grid = model.config.grid
-    scan = Volume(batch().volume.hu[0].numpy(), Affine.from_spacing(grid.spacing))
-    regions = batch().regions
-    said = model.eval().describe(scan, regions.occupancy[0].numpy(), regions.present[0].numpy(), ["en", "zh"])
-    assert set(said.texts) == {"en", "zh"}
-    assert all(isinstance(text, str) for text in said.texts.values())
+    return {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+
+
+def written(model: CTReportModel) -> dict[str, str]:
+    """What the model writes about the first study, by language."""
+    volume, regions = batch().volume, batch().regions
+    scan = Volume(volume.hu[0].numpy(), Affine.from_spacing(model.config.grid.spacing))
+    occupancy, present = regions.occupancy[0].numpy(), regions.present[0].numpy()
+    return model.eval().describe(scan, occupancy, present, ["en", "zh"]).texts
