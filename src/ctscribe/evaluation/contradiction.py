@@ -24,7 +24,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
-from hashlib import blake2b
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ from ctscribe import ontology
 from ctscribe.evaluation.funnel import sides, size_agrees
 from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
-from ctscribe.evaluation.statements import statements
+from ctscribe.evaluation.statements import Statement, statements
 from ctscribe.ontology import Language
 from ctscribe.report import Finding
 
@@ -93,16 +92,20 @@ def _cues(language: Language) -> _Cues:
 
 def contradictions(text: str, language: Language) -> tuple[Contradiction, ...]:
     """All contradictions of a report, each kind once per rule and pair of sentences, in the order of the text."""
-    said = _said(text, language)
+    return _among(statements(text, language), language)
+
+
+def _among(stated: Sequence[Statement], language: Language) -> tuple[Contradiction, ...]:
+    said = _said(stated, language)
     found = [*_presence(said), *_side(said), *_size(said)]
     return tuple(dict.fromkeys(found))
 
 
-def _said(text: str, language: Language) -> list[_Said]:
+def _said(stated: Sequence[Statement], language: Language) -> list[_Said]:
     """Everything said about today and without limit, in the order of the text."""
     return [
         _Said(place, statement.sentence, finding, statement.section)
-        for place, statement in enumerate(statements(text, language))
+        for place, statement in enumerate(stated)
         for finding in statement.findings
         if finding not in statement.qualified and _plain(finding, statement.sentence, language)
     ]
@@ -191,7 +194,7 @@ class Consistency(Scorer):
 
     def tally(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Columns: one; contradicting reports and contradictions by rule, of candidates, then of references."""
-        rows = [(1, *_counts(pair.candidate), *_counts(pair.reference)) for pair in pairs]
+        rows = [(1, *_row(pair.candidate), *_row(pair.reference)) for pair in pairs]
         return np.array(rows, dtype=np.float64).reshape(-1, 3 + 2 * len(RULES))
 
     def values(self, totals: np.ndarray) -> dict[str, np.ndarray]:
@@ -200,9 +203,9 @@ class Consistency(Scorer):
 
     def explain(self, pair: Pair) -> dict[str, Any]:
         """The contradictions of the candidate, with their sentences."""
-        if not _counts(pair.candidate)[0]:
+        if not any(pair.candidate.contradictions):
             return {}
-        found = contradictions(pair.candidate.text, pair.candidate.language)
+        found = _among(pair.candidate.statements, pair.candidate.language)
         return {"contradictions": [asdict(contradiction) for contradiction in found]}
 
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
@@ -216,27 +219,23 @@ class Consistency(Scorer):
         ]
 
 
-# Digest of a report -> its counts: references are scored again with every baseline.
-_known: dict[bytes, tuple[int, ...]] = {}
-_KNOWN_MOST = 1 << 18
-
 # Without one of these words a report has no impression, and its sections cannot disagree.
 _CONCLUDES = re.compile(
     "impress|conclu|opinion|result|summary|assess|interpret|diagnos|诊断|印象|结论|意见", re.IGNORECASE
 )
 
 
-def _counts(record: Record) -> tuple[int, ...]:
-    """1 for a contradicting report, and contradictions of each rule."""
+def counted(record: Record) -> tuple[int, ...]:
+    """Contradictions of each rule."""
     if record.parsed and not _worth_reading(record):
-        return (0,) * (1 + len(RULES))
-    key = blake2b(f"{record.language} {record.text}".encode(), digest_size=16).digest()
-    if key not in _known:
-        if len(_known) >= _KNOWN_MOST:
-            _known.clear()
-        rules = [found.rule for found in contradictions(record.text, record.language)]
-        _known[key] = (int(bool(rules)), *(rules.count(rule) for rule in RULES))
-    return _known[key]
+        return (0,) * len(RULES)
+    rules = [found.rule for found in _among(record.statements, record.language)]
+    return tuple(rules.count(rule) for rule in RULES)
+
+
+def _row(record: Record) -> tuple[int, ...]:
+    """1 for a contradicting report, and its contradictions of each rule."""
+    return (int(any(record.contradictions)), *record.contradictions)
 
 
 def _worth_reading(record: Record) -> bool:

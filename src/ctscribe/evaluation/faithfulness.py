@@ -20,7 +20,6 @@ import numpy as np
 
 from ctscribe.evaluation.record import Pair, Record, closure
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
-from ctscribe.evaluation.statements import statements
 from ctscribe.report import Status
 
 
@@ -50,7 +49,7 @@ def sentences_stating(record: Record, kinds: Collection[str], status: Status = "
     if not kinds:
         return {}
     stated: dict[str, str] = {}
-    for statement in statements(record.text, record.language):
+    for statement in record.statements:
         for finding in statement.findings:
             if finding.kind in kinds and finding.status == status:
                 stated.setdefault(finding.kind, statement.sentence)

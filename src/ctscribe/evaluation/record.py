@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ctscribe import ontology
+from ctscribe.evaluation.statements import Statement, statements
 from ctscribe.evaluation.tokens import Segmentation, tokenise
 from ctscribe.ontology import Language
 from ctscribe.report import Finding, Status
@@ -108,6 +109,18 @@ class Record:
 
         given = ct_rate_labels(self.text, self.language) if self.parsed else ct_rate_labels_of(self.findings)
         return tuple(label for label, true in given.items() if true)
+
+    @cached_property
+    def statements(self) -> tuple[Statement, ...]:
+        """The report sentence by sentence."""
+        return statements(self.text, self.language)
+
+    @cached_property
+    def contradictions(self) -> tuple[int, ...]:
+        """How often the report contradicts itself, by rule, see `contradiction.RULES`."""
+        from ctscribe.evaluation.contradiction import counted
+
+        return counted(self)
 
     @cached_property
     def cluster(self) -> tuple[str, str]:

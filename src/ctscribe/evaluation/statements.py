@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ctscribe.ontology import Language
 from ctscribe.report import Finding
@@ -26,9 +25,8 @@ class Statement:
     qualified: tuple[Finding, ...] = ()
 
 
-@lru_cache(maxsize=4096)
 def statements(text: str, language: Language) -> tuple[Statement, ...]:
-    """All sentences of a report in order; the last few thousand reports are kept, for several metrics ask."""
+    """All sentences of a report in order."""
     from ctscribe.report.parse.sentence import read_sentence
     from ctscribe.report.parse.topics import pieces
 

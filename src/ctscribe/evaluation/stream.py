@@ -30,6 +30,7 @@ import numpy as np
 
 from ctscribe.errors import UsageError
 from ctscribe.evaluation.facts import Facts, facts_of
+from ctscribe.evaluation.faithfulness import contradicted, hallucinated, omitted
 from ctscribe.evaluation.reading import FindingsFrom, Row, record_of
 from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorecard import rows_of
@@ -179,8 +180,20 @@ def _prepare(task: _Unparsed) -> tuple[Facts, list[Pair] | None]:
     facts = facts_of(pairs)
     if task.file is None:
         return facts, pairs
+    _read_whole(pairs)
     _file(task.file, pairs)
     return facts, None
+
+
+def _read_whole(pairs: Sequence[Pair]) -> None:
+    """Read what metrics will ask of the texts, while the parser still knows their sentences.
+
+    Scoring comes when all shards are prepared: the parser has forgotten a large set's sentences by then.
+    """
+    for pair in pairs:
+        mistaken = (hallucinated(pair), (*omitted(pair), *contradicted(pair)))
+        for record, kinds in zip((pair.candidate, pair.reference), mistaken, strict=True):
+            _ = record.ct_rate, record.contradictions, record.statements if kinds else ()
 
 
 @contextmanager
