@@ -8,8 +8,8 @@ The first pairs every report with another one, scores them with ctscribe, with t
 a column `report_text`; without one they are rendered from random findings. With Java it also prints how many texts the
 tokeniser splits exactly as Stanford's. What is not installed is said and left out.
 
-The second writes N pairs to files and runs what `ctscribe evaluate` runs on them: reading, parsing, the clinical and the
-n-gram metrics, 1000 bootstrap resamples, baselines, the shuffled control and every output file. It prints wall and
+The second writes N pairs to files and runs what `ctscribe evaluate` runs on them: reading, parsing, the clinical and
+the n-gram metrics, 1000 bootstrap resamples, baselines, the shuffled control and every output file. It prints wall and
 processor seconds, and the largest memory of all processes together, and what 100,000 pairs would take. Pairs are
 synthetic, or made of the reports of the CSV: these are repeated, and in every repetition each sentence that occurs once
 among them gets an image number of its own, on both sides. Nearly half of all sentences are then new whatever N is, as
@@ -203,7 +203,7 @@ class Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.2):
+        while not self._done.wait(1.0):
             self.peak = max(self.peak, sum(_proportional(pid) for pid in _family(os.getpid())))
 
 
@@ -237,14 +237,16 @@ def scale(count: int, processes: int, reports: Path | None) -> None:
             card = run_evaluate(*paths, Path(name) / "out", processes=processes)
         wall, after = time.perf_counter() - begun, os.times()
         files = sum(path.stat().st_size for path in (Path(name) / "out").iterdir())
-    used = sum(after[:4]) - sum(before[:4])
+    main, workers = (sum(after[a:b]) - sum(before[a:b]) for a, b in ((0, 2), (2, 4)))
+    used = main + workers
     print(f"{count} pairs, {size:.0f} bytes a report, {processes} processes, {len(card.results)} measures")
     print(f"wall {wall:.1f} s, processor {used:.1f} s, memory {memory.peak / 2**20:.0f} MiB")
+    print(f"{main:.1f} s of the processor time in the first process, {workers:.1f} s in workers")
+    print(f"wall time if {processes} cores were free, at most: {main + workers / processes:.0f} s")
     print(f"output {files / 2**20:.0f} MiB")
     print(f"processor milliseconds a pair: {1000 * used / count:.2f}")
     if count < TARGET:
-        print(f"at this rate {TARGET} pairs take {used * TARGET / count:.0f} processor seconds,")
-        print(f"{used * TARGET / count / processes:.0f} s of wall time on {processes} cores that are free")
+        print(f"at this rate {TARGET} pairs take {used * TARGET / count:.0f} processor seconds")
 
 
 def main() -> None:

@@ -269,6 +269,24 @@ def test_failures_of_a_package_are_ours_and_it_works_without_network(tmp_path, m
     assert "TRANSFORMERS_OFFLINE" not in os.environ
 
 
+@pytest.mark.parametrize("error", [AssertionError(), Exception("download failed"), KeyError("bert")])
+def test_whatever_a_package_raises_is_said_in_one_line(error, tmp_path, monkeypatch):
+    def fails(**options):
+        raise error
+
+    module(monkeypatch, "RaTEScore", RaTEScore=fails)
+    with pytest.raises(CheckpointError, match=f"metric ratescore(.|\n)*{type(error).__name__}"):
+        adapters.build("ratescore", CASES["ratescore"](tmp_path))
+
+
+def test_a_package_that_breaks_while_it_is_imported_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "radgraph.py").write_text("raise ValueError('made for an older library')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "radgraph", raising=False)
+    with pytest.raises(DependencyMissing, match="ValueError: made for an older library"):
+        adapters.build("radgraph", radgraph_folder(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("metrics", "says"),
     [(["crimson"], "send reports to a service"), ([], "at least one"), (None, "at least one")],

@@ -10,8 +10,9 @@ from ctscribe.evaluation.contradiction import Consistency, contradictions
 from ctscribe.evaluation.crg import Crg, crg_score
 from ctscribe.evaluation.entities import Entities, attributes, locations, negations
 from ctscribe.evaluation.faithfulness import Faithfulness, contradicted, hallucinated, omitted
-from ctscribe.evaluation.funnel import Funnel, lobes, matched, sides, size_agrees, stages_passed
+from ctscribe.evaluation.funnel import Funnel, matched, stages_passed
 from ctscribe.evaluation.labels import Labels, present_matrix, vocabulary
+from ctscribe.evaluation.matching import lobes, sides, size_agrees
 from ctscribe.evaluation.record import Pair, Record, closure, status_by_kind
 from ctscribe.evaluation.relations import Relations, items, triples
 from ctscribe.evaluation.scorer import Scorer, score_pair

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -306,3 +307,15 @@ def test_every_question_is_asked_in_both_languages():
     assert all(tuple(facts["anchors"]) == SCORES for facts in words()["scales"].values())
     assert len(error_kinds()) == 8
     assert len(checklist()) == 18
+
+
+def test_no_word_of_the_page_lacks_its_translation():
+    source = "".join(
+        (files("ctscribe.evaluation.reader_study") / "templates" / name).read_text(encoding="utf-8")
+        for name in ("reading.html.j2", "reading.js")
+    )
+    used = {*re.findall(r'data-(?:word|label)="(\w+)"', source), *re.findall(r'said\("(\w+)"\)', source)}
+    used |= set(re.findall(r'"((?:key|guide)_\w+)"', source))
+    assert len(used) > 40
+    assert used <= set(words()["page"])
+    assert 'aria-label="' not in source.replace('aria-hidden="', "")  # labels are words too

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctscribe.errors import CheckpointError, UsageError
+from ctscribe.evaluation.batches import padded
 from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
 
@@ -135,17 +136,9 @@ class BertScore(Scorer):
 
         network, tokenizer = _loaded(self.model, self.device)
         pieces, cut = zip(*(self._pieces(text) for text in texts), strict=True)
-        order = sorted(range(len(texts)), key=lambda i: len(pieces[i]))
-        padding = tokenizer.pad_token_id or 0
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            longest = max(len(pieces[i]) for i in batch)
-            ids = torch.tensor([pieces[i] + [padding] * (longest - len(pieces[i])) for i in batch])
-            mask = torch.tensor([[1] * len(pieces[i]) + [0] * (longest - len(pieces[i])) for i in batch])
+        for batch, ids, mask in padded(pieces, BATCH, padding=tokenizer.pad_token_id or 0, device=self.device):
             with torch.inference_mode():
-                out = network(
-                    input_ids=ids.to(self.device), attention_mask=mask.to(self.device), output_hidden_states=True
-                )
+                out = network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
             states = torch.nn.functional.normalize(out.hidden_states[self.layer].float().cpu(), dim=-1)
             for row, i in enumerate(batch):
                 weight = torch.tensor([self._weight(piece) for piece in pieces[i]])

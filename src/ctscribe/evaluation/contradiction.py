@@ -31,7 +31,7 @@ import numpy as np
 import yaml
 
 from ctscribe import ontology
-from ctscribe.evaluation.funnel import sides, size_agrees
+from ctscribe.evaluation.matching import same_size, sides
 from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Measure, Scorer, ratio
 from ctscribe.evaluation.statements import Statement, statements
@@ -182,7 +182,7 @@ def _size(said: Sequence[_Said]) -> Iterator[Contradiction]:
         if len(ours) == len(theirs) == 1 and len(described) == len(concluded) == 1:
             one, other = ours[0].finding, theirs[0].finding
             same_place = not one.regions or not other.regions or one.regions == other.regions
-            if same_place and not size_agrees(float(one.size_mm[0]), float(other.size_mm[0])):
+            if same_place and not same_size(one, other):
                 yield _pair("size", kind, ours[0], theirs[0])
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ctscribe.evaluation.labels import confusion, present_matrix, vocabulary
 from ctscribe.evaluation.record import Pair
-from ctscribe.evaluation.scorer import Counts, Measure, Scorer, ratio
+from ctscribe.evaluation.scorer import Counts, Measure, Scorer, counts_row, ratio
 
 
 def crg(tp: Counts, fn: Counts, fp: Counts, decisions: Counts) -> np.ndarray:
@@ -72,5 +72,4 @@ class Crg(Scorer):
 
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
         """The pooled counts the score is made of."""
-        names = ("true_positive", "false_positive", "false_negative", "decisions")
-        return [dict(zip(names, (int(count) for count in totals), strict=True))]
+        return counts_row(("true_positive", "false_positive", "false_negative", "decisions"), totals)

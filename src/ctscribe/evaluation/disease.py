@@ -20,7 +20,8 @@ import yaml
 
 from ctscribe import ontology
 from ctscribe.errors import ConfigError
-from ctscribe.evaluation.funnel import sides
+from ctscribe.evaluation.labels import confusion
+from ctscribe.evaluation.matching import sides
 from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Measure, Scorer, defined, ratio
 
@@ -111,7 +112,7 @@ class Diseases(Scorer):
         """Columns: TP of each disease, then FP, then FN."""
         truth = disease_matrix([pair.reference for pair in pairs])
         called = disease_matrix([pair.candidate for pair in pairs])
-        return np.concatenate([truth & called, ~truth & called, truth & ~called], axis=1).astype(np.float64)
+        return np.concatenate(confusion(truth, called)[:3], axis=1)
 
     def values(self, totals: np.ndarray) -> dict[str, np.ndarray]:
         """F1; NaN where no reference has the disease."""

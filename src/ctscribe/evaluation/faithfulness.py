@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ctscribe.evaluation.record import Pair, Record, closure
-from ctscribe.evaluation.scorer import Measure, Scorer, ratio
+from ctscribe.evaluation.scorer import Measure, Scorer, counts_row, ratio
 from ctscribe.report import Status
 
 
@@ -113,4 +113,4 @@ class Faithfulness(Scorer):
             "omitted",
             "hedged",
         )
-        return [dict(zip(names, (int(count) for count in totals), strict=True))]
+        return counts_row(names, totals)

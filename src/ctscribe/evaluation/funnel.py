@@ -9,11 +9,7 @@ only when the reference states that detail, so each stage has its own denominato
     laterality   the reference names a side          the same set of sides
     lobe         the reference names a lobe          the same set of lobes
     size         the reference gives a size          long axes differ by at most max(1 mm, 20 % of the
-    reference's)
-
-The size tolerance is a convention of this project, of the order of what two readers of the same nodule
-differ by (Revel et al., Radiology 2004;231:453-458: limits of agreement between one and two millimetres on
-small nodules).
+    reference's), see `matching`
 """
 
 from __future__ import annotations
@@ -23,39 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from ctscribe import ontology
+from ctscribe.evaluation.matching import best_matching, closeness, lobes, same_size, sides
 from ctscribe.evaluation.record import Pair
 from ctscribe.evaluation.scorer import Measure, Scorer, defined, ratio
 from ctscribe.report import Finding
 
 STAGES = ("presence", "laterality", "lobe", "size")
-
-SIZE_TOLERANCE_MM = 1.0
-SIZE_TOLERANCE_SHARE = 0.2
-
-
-def sides(finding: Finding) -> frozenset[str]:
-    """Sides the finding names; "both lungs" names both; a midline place names none."""
-    named: set[str] = set()
-    for region in finding.regions:
-        own = ontology.regions()[region].side
-        if own is not None:
-            named.add(own)
-        elif region == "lungs":
-            named.update(("left", "right"))
-    return frozenset(named)
-
-
-def lobes(finding: Finding) -> frozenset[str]:
-    """Lobes the finding names, itself or by a segment of them."""
-    known = ontology.regions()
-    places = {place for region in finding.regions for place in ontology.ancestors(region)}
-    return frozenset(place for place in places if known[place].level == "lobe")
-
-
-def size_agrees(reference_mm: float, candidate_mm: float) -> bool:
-    """Are two long axes in mm the same within the measurement tolerance?"""
-    return abs(reference_mm - candidate_mm) <= max(SIZE_TOLERANCE_MM, SIZE_TOLERANCE_SHARE * reference_mm) + 1e-9
 
 
 def stages_passed(reference: Finding, candidate: Finding | None) -> tuple[tuple[str, bool], ...]:
@@ -68,19 +37,15 @@ def stages_passed(reference: Finding, candidate: Finding | None) -> tuple[tuple[
     if lobes(reference):
         checks.append(("lobe", lobes(reference) == lobes(candidate)))
     if reference.size_mm:
-        agrees = bool(candidate.size_mm) and size_agrees(float(reference.size_mm[0]), float(candidate.size_mm[0]))
-        checks.append(("size", agrees))
+        checks.append(("size", same_size(reference, candidate)))
     first_failure = next((i for i, (_, passed) in enumerate(checks) if not passed), len(checks))
     return tuple(checks[: first_failure + 1])
 
 
 def _closeness(reference: Finding, candidate: Finding) -> float:
     """How well two findings of one kind agree, in the funnel's order: side first, then lobe, then size."""
-    score = 4.0 * (sides(reference) == sides(candidate)) + 2.0 * (lobes(reference) == lobes(candidate))
-    if reference.size_mm and candidate.size_mm:
-        gap = abs(reference.size_mm[0] - candidate.size_mm[0])
-        score += 1.0 / (1.0 + gap)
-    return score
+    same_side, same_lobe = sides(reference) == sides(candidate), lobes(reference) == lobes(candidate)
+    return closeness(reference, candidate, first=same_side, second=same_lobe)
 
 
 def matched(pair: Pair) -> list[tuple[Finding, Finding | None]]:
@@ -90,18 +55,14 @@ def matched(pair: Pair) -> list[tuple[Finding, Finding | None]]:
     when the candidate reports fewer of that kind are not matched: two nodules and one nodule is one nodule
     missed.
     """
-    from scipy.optimize import linear_sum_assignment  # a third of a second to import
-
     wanted = [f for f in pair.reference.findings if f.status == "present"]
     offered = [f for f in pair.candidate.findings if f.status != "absent"]
     answers: dict[int, Finding] = {}
     for kind in {f.kind for f in wanted}:
         rows = [i for i, f in enumerate(wanted) if f.kind == kind]
         columns = [f for f in offered if f.kind == kind]
-        if columns:
-            gain = np.array([[_closeness(wanted[i], c) for c in columns] for i in rows])
-            for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
-                answers[rows[int(row)]] = columns[int(column)]
+        for row, column, _ in best_matching([wanted[i] for i in rows], columns, _closeness):
+            answers[rows[row]] = columns[column]
     return [(finding, answers.get(i)) for i, finding in enumerate(wanted)]
 
 

@@ -65,6 +65,36 @@ def precision_recall_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple
     return precision, recall, np.where(supported, ratio(2 * tp, 2 * tp + fp + fn), np.nan)
 
 
+def label_rows(
+    labels: Sequence[str],
+    tp: np.ndarray,
+    fp: np.ndarray,
+    fn: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    in_macro: np.ndarray,
+) -> list[dict[str, Any]]:
+    """One row per label.
+
+    Args:
+        scores: precision, recall and F1 of each label.
+        in_macro: is the label part of the macro averages?
+    """
+    precision, recall, f1 = scores
+    return [
+        {
+            "label": label,
+            "support": int(tp[i] + fn[i]),
+            "predicted": int(tp[i] + fp[i]),
+            "precision": defined(precision[i]),
+            "recall": defined(recall[i]),
+            "f1": defined(f1[i]),
+            "in_macro": bool(in_macro[i]),
+        }
+        for i, label in enumerate(labels)
+    ]
+
+
 def _mean_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of the entries that are defined; NaN when none is."""
     known = ~np.isnan(values)
@@ -123,16 +153,4 @@ class Labels(Scorer):
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
         """One row per label; values None without support."""
         tp, fp, fn = self._split(totals)
-        precision, recall, f1 = precision_recall_f1(tp, fp, fn)
-        return [
-            {
-                "label": label,
-                "support": int(tp[i] + fn[i]),
-                "predicted": int(tp[i] + fp[i]),
-                "precision": defined(precision[i]),
-                "recall": defined(recall[i]),
-                "f1": defined(f1[i]),
-                "in_macro": bool(tp[i] + fn[i] > 0),
-            }
-            for i, label in enumerate(self.labels)
-        ]
+        return label_rows(tuple(self.labels), tp, fp, fn, precision_recall_f1(tp, fp, fn), in_macro=tp + fn > 0)

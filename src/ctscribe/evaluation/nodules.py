@@ -4,7 +4,7 @@ The funnel asks how far a finding gets; here every nodule counts once, found or 
 Present and possible nodules and masses of both reports are matched one to one. Two of them may match when
 
 - the places agree: the same lobe where both name one; else the same side where both name one; else anything;
-- the sizes agree (`funnel.size_agrees`: the larger of 1 mm and 20 %) where both state one.
+- the sizes agree (`matching.size_agrees`: the larger of 1 mm and 20 %) where both state one.
 
 The matching is optimal, not greedy: of all matchings with the most matches, the one with the closest places and sizes
 (Hungarian algorithm). What one report leaves out cannot contradict the other; `detailed_f1` instead asks the candidate
@@ -14,13 +14,14 @@ for every detail that the reference states.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ctscribe.evaluation.funnel import lobes, sides, size_agrees
+from ctscribe.evaluation.matching import best_matching, closeness, lobes, same_size, sides
 from ctscribe.evaluation.record import Pair
-from ctscribe.evaluation.scorer import Measure, Scorer, ratio
+from ctscribe.evaluation.scorer import Measure, Scorer, counts_row, ratio
 from ctscribe.report import Finding
 
 KINDS = ("lung_nodule", "mass")
@@ -46,19 +47,14 @@ def sizes_agree(reference: Finding, candidate: Finding, *, strict: bool = False)
     """Are two findings equally long within the tolerance, as far as both say?"""
     if not reference.size_mm or not (strict or candidate.size_mm):
         return True
-    return bool(candidate.size_mm) and size_agrees(float(reference.size_mm[0]), float(candidate.size_mm[0]))
+    return same_size(reference, candidate)
 
 
 def matches(pair: Pair, *, strict: bool = False) -> list[tuple[int, int]]:
     """(reference, candidate) indices into `nodules_of` of the nodules that answer one another."""
     wanted, offered = nodules_of(pair.reference.findings), nodules_of(pair.candidate.findings)
-    if not wanted or not offered:
-        return []
-    from scipy.optimize import linear_sum_assignment
-
-    gain = np.array([[_gain(w, o, strict) for o in offered] for w in wanted])
-    chosen = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
-    return [(int(i), int(j)) for i, j in chosen if gain[i, j] >= _MATCH]
+    found = best_matching(wanted, offered, partial(_gain, strict=strict))
+    return [(i, j) for i, j, gain in found if gain >= _MATCH]
 
 
 def nodules_of(findings: Sequence[Finding]) -> list[Finding]:
@@ -66,13 +62,11 @@ def nodules_of(findings: Sequence[Finding]) -> list[Finding]:
     return [f for f in findings if f.kind in KINDS and f.status != "absent"]
 
 
-def _gain(reference: Finding, candidate: Finding, strict: bool) -> float:
+def _gain(reference: Finding, candidate: Finding, *, strict: bool) -> float:
     if not (places_agree(reference, candidate, strict=strict) and sizes_agree(reference, candidate, strict=strict)):
         return 0.0
-    place = 4.0 * bool(lobes(reference) & lobes(candidate)) + 2.0 * bool(sides(reference) & sides(candidate))
-    if reference.size_mm and candidate.size_mm:
-        place += 1.0 / (1.0 + abs(reference.size_mm[0] - candidate.size_mm[0]))
-    return _MATCH + place
+    same_lobe, same_side = bool(lobes(reference) & lobes(candidate)), bool(sides(reference) & sides(candidate))
+    return _MATCH + closeness(reference, candidate, first=same_lobe, second=same_side)
 
 
 class Nodules(Scorer):
@@ -110,5 +104,4 @@ class Nodules(Scorer):
 
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
         """The counts behind the measures."""
-        names = ("reference_nodules", "candidate_nodules", "matched", "matched_in_detail")
-        return [dict(zip(names, (int(count) for count in totals), strict=True))]
+        return counts_row(("reference_nodules", "candidate_nodules", "matched", "matched_in_detail"), totals)

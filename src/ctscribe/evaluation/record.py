@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 from ctscribe import ontology
 from ctscribe.evaluation.statements import Statement, statements
@@ -134,3 +135,35 @@ class Pair:
 
     candidate: Record
     reference: Record
+
+
+class Records(Sequence[Record]):
+    """Records that are loaded or made as they are read.
+
+    Args:
+        length: how many there are.
+        at: the records at ascending places.
+    """
+
+    # Records made together while one runs through all of them.
+    BLOCK = 1000
+
+    def __init__(self, length: int, at: Callable[[range], list[Record]]) -> None:
+        self._length, self._at = length, at
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Record]:
+        for start in range(0, len(self), self.BLOCK):
+            yield from self[start : start + self.BLOCK]
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return self._at(places)
+        return self._at(range(places, places + 1))[0]

@@ -26,7 +26,7 @@ from ctscribe.evaluation.scorecard import Result, Scorecard
 from ctscribe.evaluation.scorer import Scorer, defined
 from ctscribe.evaluation.shuffle import shuffled_control
 from ctscribe.evaluation.strata import fields_of, strata_rows
-from ctscribe.evaluation.stream import Crew, References, Shards, from_records, prepared, scored, workroom
+from ctscribe.evaluation.stream import Crew, Shards, from_records, prepared, scored, workroom
 from ctscribe.evaluation.tokens import CONVENTIONS
 from ctscribe.ontology import Language
 
@@ -209,7 +209,7 @@ def evaluated(
         folder, crew = stack.enter_context(workroom()), stack.enter_context(Crew(s.processes))
         shards, facts, notes = _read(predictions, references, s, crew, folder)
         fields, pool, chosen = fields_of(facts, s.by), _pool(s), _wanted(s, facts)  # whatever is wrong is said first
-        fitted = [scorer.fitted(References(shards)) for scorer in chosen]
+        fitted = [scorer.fitted(shards.references) for scorer in chosen]
         details = lines is not None or len(shards) <= DETAILED
         scores = scored(fitted, shards, crew, folder, details=details, lines=lines)
         sample = _sample(shards, s.seed)

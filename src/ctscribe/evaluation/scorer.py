@@ -112,6 +112,11 @@ def score_pairs(scorer: Scorer, pairs: Sequence[Pair], tally: np.ndarray | None 
     ]
 
 
+def counts_row(names: Sequence[str], totals: np.ndarray) -> list[dict[str, Any]]:
+    """A table of one row: the counts themselves."""
+    return [dict(zip(names, (int(count) for count in totals), strict=True))]
+
+
 def ratio(numerator: Counts | float, denominator: Counts | float) -> np.ndarray:
     """Elementwise quotient, NaN where the denominator is zero."""
     numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))

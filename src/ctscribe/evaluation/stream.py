@@ -24,7 +24,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from ctscribe.errors import UsageError
 from ctscribe.evaluation.facts import Facts, facts_of
 from ctscribe.evaluation.faithfulness import contradicted, hallucinated, omitted
 from ctscribe.evaluation.reading import FindingsFrom, Row, record_of
-from ctscribe.evaluation.record import Pair, Record
+from ctscribe.evaluation.record import Pair, Records
 from ctscribe.evaluation.scorecard import rows_of
 from ctscribe.evaluation.scorer import PairScore, Scorer, score_pairs
 from ctscribe.evaluation.worst import Worst, worst_of
@@ -121,29 +121,15 @@ class Shards:
                 found += [loaded[i - ends[shard]] for i in inside.tolist()]
         return found
 
+    @property
+    def references(self) -> Records:
+        """The references of all shards as one sequence: what scorers are fitted on."""
+        return Records(len(self), lambda places: [pair.reference for pair in self.pairs(places)])
+
     def _path(self, shard: int) -> Path:
         if self.folder is None:
             raise UsageError("shards", expected="pairs in memory or a folder", got="neither")
         return self.folder / f"shard-{shard:05d}"
-
-
-class References(Sequence[Record]):
-    """The references of all shards as one sequence, loaded as they are read: what scorers are fitted on."""
-
-    def __init__(self, shards: Shards) -> None:
-        self._shards = shards
-
-    def __len__(self) -> int:
-        return len(self._shards)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [pair.reference for pair in self._shards.pairs(range(*index.indices(len(self))))]
-        return self._shards.pairs([range(len(self))[index]])[0].reference
 
 
 def _file(path: Path, pairs: Sequence[Pair]) -> None:

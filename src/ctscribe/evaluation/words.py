@@ -5,9 +5,8 @@ Characters are the convention of this package (see `tokens`); these values are l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ctscribe.errors import UsageError
 from ctscribe.evaluation.bleu import Bleu
 from ctscribe.evaluation.cider import Cider
 from ctscribe.evaluation.meteor import Meteor
-from ctscribe.evaluation.record import Pair, Record
+from ctscribe.evaluation.record import Pair, Record, Records
 from ctscribe.evaluation.rouge import RougeL
 from ctscribe.evaluation.scorer import Measure, Scorer
 from ctscribe.evaluation.tokens import chinese_words
@@ -26,26 +25,12 @@ def by_words(record: Record) -> Record:
     return replace(record, segmentation="words")
 
 
-class _ByWords(Sequence[Record]):
-    """References by words, converted as they are read."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __iter__(self) -> Iterator[Record]:
-        return map(by_words, self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return [by_words(record) for record in self._records[index]]
-        return by_words(self._records[index])
+def _all_by_words(records: Sequence[Record]) -> Records:
+    """Records by words, converted as they are read."""
+    return Records(
+        len(records),
+        lambda places: [by_words(record) for record in records[places.start : places.stop : places.step]],
+    )
 
 
 class ByWords(Scorer):
@@ -66,7 +51,7 @@ class ByWords(Scorer):
 
     def fitted(self, references: Sequence[Record]) -> ByWords:
         """Each part fitted on the references by words."""
-        return ByWords([part.fitted(_ByWords(references)) for part in self.parts])
+        return ByWords([part.fitted(_all_by_words(references)) for part in self.parts])
 
     def tally(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Columns: those of each part in turn.

@@ -87,7 +87,11 @@ def package(module: str, install: str, what: str) -> Any:
             return import_module(module)
     except ImportError as error:
         raise DependencyMissing(
-            what, expected=f"the package {module}", got=str(error).splitlines()[0], hint=f"pip install {install}"
+            what, expected=f"the package {module}", got=_told(error), hint=f"pip install {install}"
+        ) from error
+    except Exception as error:  # what its modules do while they are imported is not ours
+        raise DependencyMissing(
+            what, expected=f"a package {module} that can be imported", got=f"{type(error).__name__}: {_told(error)}"
         ) from error
 
 
@@ -129,21 +133,11 @@ def foreign(name: str) -> Iterator[None]:
             yield
     except CTScribeError:
         raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:  # such programs raise anything, bare exceptions and assertions among them
         raise CheckpointError(
             f"metric {name}",
             expected="its weights and whatever they refer to on this machine",
-            got=f"{type(error).__name__}: {told[0]}",
+            got=f"{type(error).__name__}: {_told(error)}",
             hint="nothing is downloaded: place every file first",
         ) from error
     finally:
@@ -153,6 +147,11 @@ def foreign(name: str) -> Iterator[None]:
                 os.environ[key] = value
         if hub is not None and was is not None:
             hub.HF_HUB_OFFLINE = was  # type: ignore[attr-defined]
+
+
+def _told(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def score(name: str, says: str) -> Measure:

@@ -23,6 +23,8 @@ import numpy as np
 
 from ctscribe.errors import CheckpointError
 from ctscribe.evaluation.adapters.base import foreign, need, refuse_other_than_english, score
+from ctscribe.evaluation.batches import padded
+from ctscribe.evaluation.labels import confusion, label_rows
 from ctscribe.evaluation.record import Pair
 from ctscribe.evaluation.scorer import Scorer, ratio
 
@@ -93,14 +95,9 @@ class CheXbert(Scorer):
         network, heads, tokenizer = _network(self.path, self.device)
         found = np.zeros((len(texts), len(LABELS)), dtype=bool)
         pieces = [tokenizer.encode(_one_line(text), truncation=True, max_length=LONGEST) for text in texts]
-        order = sorted(range(len(texts)), key=lambda i: len(pieces[i]))
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            longest = max(len(pieces[i]) for i in batch)
-            ids = torch.tensor([pieces[i] + [0] * (longest - len(pieces[i])) for i in batch], device=self.device)
-            mask = torch.tensor([[i < len(pieces[j]) for i in range(longest)] for j in batch], device=self.device)
+        for batch, ids, mask in padded(pieces, BATCH, padding=0, device=self.device):
             with torch.inference_mode():
-                first = network(input_ids=ids, attention_mask=mask.long()).last_hidden_state[:, 0]
+                first = network(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
                 classes = torch.stack([head(first).argmax(dim=1) for head in heads], dim=1).cpu().numpy()
             found[batch] = np.isin(classes, _POSITIVE)
         return found
@@ -115,7 +112,7 @@ class CheXbert(Scorer):
             known = dict(zip(texts, self.positive(texts), strict=True))
         ours = np.stack([known[pair.candidate.text] for pair in pairs])
         theirs = np.stack([known[pair.reference.text] for pair in pairs])
-        return np.concatenate([ours & theirs, ours & ~theirs, ~ours & theirs], axis=1).astype(np.float64)
+        return np.concatenate(confusion(theirs, ours)[:3], axis=1)
 
     def values(self, totals: np.ndarray) -> dict[str, np.ndarray]:
         """Micro and macro F1 over all labels and over the five that most papers print."""
@@ -130,19 +127,9 @@ class CheXbert(Scorer):
     def table(self, totals: np.ndarray) -> list[dict[str, Any]]:
         """One row per label."""
         tp, fp, fn = np.split(totals, 3)
-        f1 = np.nan_to_num(ratio(2 * tp, 2 * tp + fp + fn))
-        return [
-            {
-                "label": label,
-                "support": int(tp[i] + fn[i]),
-                "predicted": int(tp[i] + fp[i]),
-                "precision": float(np.nan_to_num(ratio(tp[i], tp[i] + fp[i]))),
-                "recall": float(np.nan_to_num(ratio(tp[i], tp[i] + fn[i]))),
-                "f1": float(f1[i]),
-                "in_macro": True,
-            }
-            for i, label in enumerate(LABELS)
-        ]
+        scores = (ratio(tp, tp + fp), ratio(tp, tp + fn), ratio(2 * tp, 2 * tp + fp + fn))
+        precision, recall, f1 = map(np.nan_to_num, scores)  # a label that neither side has counts as 0
+        return label_rows(LABELS, tp, fp, fn, (precision, recall, f1), in_macro=np.ones(len(LABELS), dtype=bool))
 
 
 def _one_line(text: str) -> str:

@@ -163,7 +163,7 @@ function guide() {
   const points = ["guide_blind", "guide_alone", "guide_truth", "guide_pause", "guide_private"].map((point) => make("li", { textContent: said(point) }));
   const tables = SCALES.map((name) => make("table", {}, make("thead", {}, make("tr", {}, make("th", { colSpan: 2 }, make("b", { textContent: words.scales[name].name[lang] }), ` ${words.scales[name].question[lang]}`))),
     make("tbody", {}, ...[...set.scores].reverse().map((score) => make("tr", {}, make("td", { textContent: score }), make("td", { textContent: words.scales[name].anchors[score][lang] }))))));
-  const keys = [["1 … 5", "key_rate"], ["0", "key_cannot"], ["↑ ↓", "key_scale"], ["← →", "key_move"], ["E", "key_error"], ["C", "key_comment"], ["?", "key_help"]];
+  const keys = [["1 … 5", "key_rate"], ["0", "key_cannot"], ...(FINDINGS.length ? [["1 2 3", "key_mark"]] : []), ["↑ ↓", "key_scale"], ["← →", "key_move"], ["E", "key_error"], ["C", "key_comment"], ["?", "key_help"]];
   const list = make("p", { className: "keys" }, ...keys.map(([key, meaning]) => make("span", {}, make("kbd", { textContent: key }), ` ${said(meaning)}`)));
   at("guide-text").replaceChildren(make("h2", { textContent: said("title") }), make("ul", {}, ...points), make("h3", { textContent: said("keys") }), list, make("div", { className: "tables" }, ...tables));
 }
