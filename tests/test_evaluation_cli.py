@@ -199,6 +199,14 @@ def test_comparing_different_studies_is_3(tmp_path, capsys):
     assert "different studies" in capsys.readouterr().err
 
 
+def test_of_two_systems_the_file_that_does_not_fit_is_named(tmp_path, ref, capsys):
+    whole, part = saved(tmp_path / "whole.jsonl", REFERENCE), saved(tmp_path / "part.jsonl", REFERENCE[:1])
+    assert table.run(["evaluate", "--ref", str(ref), "--compare", str(whole), str(part), "--resamples", "0"]) == 3
+    said = capsys.readouterr().err
+    assert "part.jsonl: references without a prediction" in said
+    assert "whole.jsonl" not in said
+
+
 def test_other_systems_files_are_scored(tmp_path, capsys):
     texts = [row["text"] for row in studies(6, 0)]
     for name in ("5res.csv", "5gts.csv"):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ctscribe.errors import UnreadableInput
+from ctscribe.errors import InputRefused, UnreadableInput
 from ctscribe.evaluation.importers import FORMS, detected, imported
 from ctscribe.evaluation.reading import read_reports
 
@@ -116,3 +116,8 @@ def test_broken_files_are_refused_with_the_place(tmp_path, name, content, form, 
         imported(saved(tmp_path / name, content), "predictions", form)
     assert says in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_a_report_given_twice_in_one_json_object_is_refused_not_dropped(tmp_path):
+    with pytest.raises(InputRefused, match=r"a\.json: duplicate ids[\s\S]*'s1'"):
+        imported(saved(tmp_path / "a.json", '{"s1": ["One."], "s2": ["Two."], "s1": ["Three."]}'), "predictions")

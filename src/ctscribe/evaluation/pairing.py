@@ -10,9 +10,13 @@ from ctscribe.evaluation.record import Pair, Record
 
 
 def pair_up(
-    predictions: Sequence[Record], references: Sequence[Record], *, partial: bool = False
+    predictions: Sequence[Record], references: Sequence[Record], *, partial: bool = False, where: str = ""
 ) -> tuple[list[Pair], list[str]]:
     """Match reports by id, in the order of the references.
+
+    Args:
+        partial: allow references without a prediction.
+        where: the file of the predictions, for an error; "" for none.
 
     Returns:
         pairs, and notes on what was left out.
@@ -21,13 +25,17 @@ def pair_up(
         InputRefused: a prediction without reference, a reference without prediction (unless `partial`), nothing to
             score, or more than one language.
     """
-    places, notes = matched(predictions, references, partial=partial)
-    one_language([(predictions[i], references[j]) for i, j in places])
+    places, notes = matched(predictions, references, partial=partial, where=where)
+    one_language([(predictions[i], references[j]) for i, j in places], where=where)
     return [Pair(predictions[i], references[j]) for i, j in places], notes
 
 
 def matched(
-    predictions: Sequence[Row | Record], references: Sequence[Row | Record], *, partial: bool = False
+    predictions: Sequence[Row | Record],
+    references: Sequence[Row | Record],
+    *,
+    partial: bool = False,
+    where: str = "",
 ) -> tuple[list[tuple[int, int]], list[str]]:
     """Places (in the predictions, in the references) of what belongs together, in the order of the references.
 
@@ -38,7 +46,7 @@ def matched(
     offered = {record.id: place for place, record in enumerate(predictions)}
     if strangers := [name for name in offered if name not in known]:
         raise InputRefused(
-            "predictions without a reference",
+            _in(where, "predictions without a reference"),
             code="missing_ids",
             expected="the id of every prediction among the references",
             got=listed(strangers),
@@ -47,7 +55,7 @@ def matched(
     absent = [name for name in known if name not in offered]
     if absent and not partial:
         raise InputRefused(
-            "references without a prediction",
+            _in(where, "references without a prediction"),
             code="missing_ids",
             expected="one prediction for each reference",
             got=listed(absent),
@@ -55,12 +63,12 @@ def matched(
         )
     places = [(offered[name], place) for name, place in known.items() if name in offered]
     if not places:
-        raise InputRefused("nothing to score", code="no_reports", expected="at least one pair", got="none")
+        raise InputRefused(_in(where, "nothing to score"), code="no_reports", expected="at least one pair", got="none")
     left_out = [f"{len(absent)} of {len(known)} references have no prediction and were left out."] if absent else []
     return places, left_out
 
 
-def one_language(pairs: Sequence[tuple[Row | Record, Row | Record]]) -> None:
+def one_language(pairs: Sequence[tuple[Row | Record, Row | Record]], *, where: str = "") -> None:
     """Refuse pairs in two languages.
 
     Raises:
@@ -70,9 +78,13 @@ def one_language(pairs: Sequence[tuple[Row | Record, Row | Record]]) -> None:
     spoken = sorted({record.language for pair in pairs for record in pair})
     if crossed or len(spoken) > 1:
         raise InputRefused(
-            "mixed languages",
+            _in(where, "mixed languages"),
             code="mixed_languages",
             expected="predictions and references in one language",
             got=f"languages differ within {listed(crossed)}" if crossed else " and ".join(spoken),
             hint="choose one with language en or zh, and score them one after the other",
         )
+
+
+def _in(where: str, what: str) -> str:
+    return f"{where}: {what}" if where else what

@@ -252,14 +252,16 @@ def _read(
         paths = (Path(predictions), Path(references))
         ours = read_rows(paths[0], language=s.language, role="predictions", form=s.form)
         theirs = read_rows(paths[1], language=s.language, role="references", form=s.ref_form)
-        places, left_out = matched(ours.rows, theirs.rows, partial=s.partial)
+        where = str(paths[0])
+        places, left_out = matched(ours.rows, theirs.rows, partial=s.partial, where=where)
         rows = [(ours.rows[i], theirs.rows[j]) for i, j in places]
-        one_language(rows)
+        one_language(rows, where=where)
         shards, facts = prepared(rows, paths, s.findings_from, crew, folder)
         notes = [*ours.notes, *theirs.notes, *left_out]
     else:
         records = [_records(predictions, s, "predictions"), _records(references, s, "references")]
-        pairs, notes = pair_up(*records, partial=s.partial)
+        where = str(predictions) if isinstance(predictions, (str, Path)) else ""
+        pairs, notes = pair_up(*records, partial=s.partial, where=where)
         shards, facts = from_records(pairs, crew, folder)
     sources = [Path(x).name if isinstance(x, (str, Path)) else None for x in (predictions, references)]
     for name, parsed in zip(sources, facts.parsed.sum(axis=0).tolist(), strict=True):

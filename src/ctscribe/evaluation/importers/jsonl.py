@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ctscribe.errors import UnreadableInput
+from ctscribe.errors import InputRefused, UnreadableInput
 from ctscribe.evaluation.importers.text import Imported, Role
 
 
@@ -54,9 +56,10 @@ def parsed_json(path: Path, content: str) -> Any:
 
     Raises:
         UnreadableInput: it is not JSON; names line and column.
+        InputRefused: a name that an object has twice, of which JSON would keep the last.
     """
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=partial(_once, path))
     except json.JSONDecodeError as error:
         raise UnreadableInput(
             f"{path}, line {error.lineno}",
@@ -66,3 +69,13 @@ def parsed_json(path: Path, content: str) -> Any:
         ) from error
     except RecursionError as error:
         raise UnreadableInput(f"{path}", code="not_json", expected="a JSON file", got="deep nesting") from error
+
+
+def _once(path: Path, entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(entries)
+    if len(found) < len(entries):
+        repeats = [repr(name) for name, count in Counter(name for name, _ in entries).items() if count > 1]
+        raise InputRefused(
+            f"{path}: duplicate ids", code="duplicate_ids", expected="every name once", got=", ".join(repeats)[:200]
+        )
+    return found
