@@ -6,7 +6,8 @@
 The first pairs every report with another one, scores them with ctscribe, with the COCO caption evaluation
 (pycocoevalcap) and with RadEval, and prints seconds, speed-up and the largest difference. Reports come from a CSV with
 a column `report_text`; without one they are rendered from random findings. With Java it also prints how many texts the
-tokeniser splits exactly as Stanford's. What is not installed is said and left out.
+tokeniser splits exactly as Stanford's. What is not installed is said and left out. RadEval's BLEU and ROUGE need none
+of its heavy requirements: `pip install --no-deps RadEval rouge_score nltk absl-py`.
 
 The second writes N pairs to files and runs what `ctscribe evaluate` runs on them: reading, parsing, the clinical and
 the n-gram metrics, 1000 bootstrap resamples, baselines, the shuffled control and every output file. It prints wall and
@@ -23,6 +24,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -38,6 +40,7 @@ import numpy as np
 from ctscribe.evaluation import Pair, Record, Scorer
 from ctscribe.evaluation.bleu import Bleu
 from ctscribe.evaluation.cider import Cider
+from ctscribe.evaluation.meteor import Meteor
 from ctscribe.evaluation.rouge import RougeL
 from ctscribe.evaluation.tokens import english_tokens
 from ctscribe.report.render import render_text
@@ -109,6 +112,25 @@ def compare_coco(pairs: list[Pair]) -> None:
         total += own_s, ref_s
         print(f"{name:10s}  {own_s:10.2f}  {ref_s:15.2f}  {ref_s / own_s:7.1f}x  {gap:.1e}")
     print(f"{'together':10s}  {total[0]:10.2f}  {total[1]:15.2f}  {total[1] / total[0]:7.1f}x")
+
+
+def compare_meteor(pairs: list[Pair]) -> None:
+    """Print processor seconds of both METEORs, Java's start included; they are of different years, so are values."""
+    module = installed("pycocoevalcap.meteor.meteor")
+    if module is None or shutil.which("java") is None:
+        print("METEOR: not compared, pycocoevalcap or Java is not installed")
+        return
+    gts = {i: [" ".join(pair.reference.tokens)] for i, pair in enumerate(pairs)}
+    res = {i: [" ".join(pair.candidate.tokens)] for i, pair in enumerate(pairs)}
+    own_s, values = timed(partial(ours, Meteor(), pairs))
+    before = sum(os.times()[:4])
+    program = module.Meteor()
+    score, _ = program.compute_score(gts, res)
+    program.meteor_p.stdin.close()
+    program.meteor_p.wait()  # only then does the system count what it took
+    ref_s = sum(os.times()[:4]) - before
+    print(f"{'METEOR':10s}  {own_s:10.2f}  {ref_s:15.2f}  {ref_s / own_s:7.1f}x", end="  ")
+    print(f"exact and stem {values['meteor_exact_stem']:.3f}, METEOR 1.5 {score:.3f}")
 
 
 def compare_radeval(pairs: list[Pair]) -> None:
@@ -267,6 +289,7 @@ def main() -> None:
     print(f"{len(records)} pairs, {words:.0f} tokens a report, tokenised in {seconds:.2f} s; processor seconds")
     pairs = [Pair(record, records[(i + 1) % len(records)]) for i, record in enumerate(records)]
     compare_coco(pairs)
+    compare_meteor(pairs)
     compare_radeval(pairs)
     compare_tokens(texts)
 

@@ -13,7 +13,9 @@ import pytest
 from ctscribe.cli import table
 from ctscribe.errors import UsageError
 from ctscribe.evaluation import Measure, Scorer, evaluate
+from ctscribe.evaluation.reading import read_rows
 from ctscribe.evaluation.record import Record
+from ctscribe.evaluation.stream import Crew, prepared
 from ctscribe.report.render import render_text
 from ctscribe.report.sampler import sample_findings
 
@@ -260,6 +262,23 @@ def test_filed_and_held_shards_give_the_same(tmp_path, monkeypatch):
     held = evaluate(*paths, resamples=10, permutations=1)
     monkeypatch.setattr("ctscribe.evaluation.stream.HELD_MOST", 3)
     assert evaluate(*paths, resamples=10, permutations=1).to_json() == held.to_json()
+
+
+def test_texts_are_read_while_their_shard_is_prepared_and_not_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("ctscribe.evaluation.stream.HELD_MOST", 3)
+    parsed = "ctscribe.report.parse.ct_rate_labels"
+    paths = saved(tmp_path / "mine.jsonl", studies(6, 4, wrong=0.5)), saved(tmp_path / "ref.jsonl", studies(6, 0))
+    rows = list(zip(*(read_rows(path).rows for path in paths), strict=True))
+    with Crew() as crew:
+        shards, _ = prepared(rows, paths, "text", crew, tmp_path)
+        monkeypatch.setattr(parsed, None)  # a shard that asks the parser again would fail
+        pairs = shards.load(0)
+        assert [pair.candidate.ct_rate is not None for pair in pairs] == [True] * 6
+        assert sum("statements" in pair.candidate.__dict__ for pair in pairs) >= 1
+        assert all("contradictions" in record.__dict__ for pair in pairs for record in (pair.candidate, pair.reference))
+        assert list(shards.references) == [pair.reference for pair in pairs]
+        assert shards.references[2:5] == [pair.reference for pair in pairs[2:5]]
+        assert shards.references[-1] == pairs[-1].reference
 
 
 def test_a_large_set_is_sampled_where_it_says_so(tmp_path, monkeypatch):

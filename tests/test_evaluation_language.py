@@ -27,6 +27,7 @@ from ctscribe.evaluation.rouge import RougeL, common_subsequence
 from ctscribe.evaluation.scorer import Scorer, score_pair
 from ctscribe.evaluation.tokens import chinese_tokens, english_tokens
 from ctscribe.evaluation.wordnet import WordNet
+from ctscribe.evaluation.words import ByWords
 
 ENGLISH = [
     "There is a 12x9.3 mm nodule in the right upper lobe. No pleural effusion.",
@@ -351,6 +352,19 @@ def test_chinese_called_english_is_refused_and_not_scored_zero():
     with pytest.raises(InputRefused, match="mostly Chinese"):
         _ = replace(same, language="en").tokens
     assert Record("0", "Fleischner (中文) follow-up in 6 months").tokens[0] == "fleischner"
+
+
+def test_metrics_by_words_are_those_of_the_text_cut_into_words():
+    pytest.importorskip("jieba", reason="jieba is not installed (extra zh)")
+    whole = corpus("zh", 12)
+    cut = [Pair(*(replace(r, segmentation="words") for r in (pair.candidate, pair.reference))) for pair in whole]
+    words = ByWords().fitted([pair.reference for pair in whole])
+    values = words.values(words.tally(whole).sum(axis=0))
+    for part in (Bleu(), RougeL(), Meteor(), Cider()):
+        alone = part.fitted([pair.reference for pair in cut])
+        for name, value in alone.values(alone.tally(cut).sum(axis=0)).items():
+            assert values[name] == value
+    assert set(values) == {measure.name for measure in words.measures}
 
 
 def test_words_need_jieba_and_say_so(monkeypatch):
