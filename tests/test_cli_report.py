@@ -84,7 +84,7 @@ def test_labels_go_back_to_the_axes_of_the_file(tmp_path: Path, monkeypatch: pyt
     ras = nib.Nifti1Image(volume.hu.transpose(2, 1, 0), np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine.matrix)
     turned = ras.as_reoriented(nib.orientations.axcodes2ornt(("S", "L", "A")))
     nib.save(turned, tmp_path / "scan.nii.gz")
-    monkeypatch.setattr("ctscribe.data.anatomy.segment", lambda volume: segmentation)
+    monkeypatch.setattr("ctscribe.data.anatomy.tools.segment", lambda volume: segmentation)
     assert table.run(["segment", str(tmp_path / "scan.nii.gz"), "--out", str(tmp_path / "labels.nii.gz")]) == 0
     scan, labels = nib.load(tmp_path / "scan.nii.gz"), nib.load(tmp_path / "labels.nii.gz")
     assert labels.shape == scan.shape

@@ -86,6 +86,14 @@ class LoadedModel:
         """Region ids in the order in which ``occupancy`` is expected."""
         return ontology.model_regions()
 
+    def require_outlines(self) -> None:
+        """See `CTReportModel.require_outlines`."""
+        self.model.require_outlines()
+
+    def outline(self, volume: Volume) -> tuple[Float[np.ndarray, "r t h w"], Bool[np.ndarray, " r"]]:
+        """See `CTReportModel.outline`."""
+        return self.model.outline(volume)
+
     def describe(
         self,
         volume: Volume,

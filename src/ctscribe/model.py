@@ -18,6 +18,7 @@ from ctscribe.facts import LARGEST_MM, FindingFacts, attribute_table, findings_o
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.language.station import LanguageConfig, Writer
 from ctscribe.report import Finding
+from ctscribe.scene.masks import FAINT, THERE
 from ctscribe.scene.priors import Violation, violations
 from ctscribe.scene.station import Scene, SceneConfig
 from ctscribe.tensors import FindingLogits, RegionMasks, SceneTokens, VisualTokens, Volume, VolumeBatch
@@ -222,6 +223,33 @@ class CTReportModel(nn.Module):
         grid = visual.fine.grid
         seen = detections(scene.findings, limits, grid)
         return Description(texts, seen, findings_of(facts, 0), changes(scene, seen), violations(scene, grid)[0])
+
+    @torch.no_grad()
+    def outline(self, volume: Volume) -> tuple[Float[np.ndarray, "r t h w"], Bool[np.ndarray, " r"]]:
+        """The model's own masks of one scan on its grid: soft occupancy of the fine cells, and which regions are there.
+
+        Raises:
+            UsageError: the model has no segmentation head.
+        """
+        self.require_outlines()
+        self.check_grid(volume)
+        device = next(self.parameters()).device
+        regions = len(ontology.model_regions())
+        batch, _ = on_grid(volume, np.zeros((regions, 1, 1, 1)), np.zeros(regions, bool), device)
+        visual = self.vision(batch)
+        found = self.scene.outline(visual)
+        soft = found[0].float().unflatten(-1, visual.fine.grid).cpu().numpy()
+        there = soft.max(axis=(1, 2, 3)) > THERE
+        return np.where((soft > FAINT) & there[:, None, None, None], soft, 0.0).astype(np.float32), there
+
+    def require_outlines(self) -> None:
+        """Refuse to be asked for masks without a head that makes them."""
+        if self.scene.own_masks is None:
+            raise UsageError(
+                "this model has no segmentation head: it was trained to read masks from outside",
+                expected="a model with scene.masks=own or given_or_own, trained with the loss 'masks'",
+                hint="use --segmenter classical, or train one: `ctscribe train demo model.scene.masks=given_or_own`",
+            )
 
     def check_grid(self, volume: Volume) -> None:
         """Refuse a volume that is not on the contract's grid."""

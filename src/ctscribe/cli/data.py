@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ctscribe.cli import screen
+from ctscribe.cli.segmenting import SCHEME, SEGMENTER, tell_licence
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ctscribe.checkpoint import LoadedModel
     from ctscribe.data import Inspection
     from ctscribe.tensors import Volume
 
@@ -46,26 +48,34 @@ def segment(
     path: Path = PATH,
     out: Path = typer.Option(..., "--out", metavar="FILE", help="Label map to write, .nii.gz or .nii."),
     series: str | None = SERIES,
+    segmenter: str = SEGMENTER,
+    scheme: str = SCHEME,
+    model: Path | None = typer.Option(None, "--model", metavar="DIR", help="Model folder, for --segmenter own."),
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
 ) -> None:
     """Write the regions that were found as a NIfTI label map in the scan's own orientation.
 
     The names of the labels are written beside it (labels.nii.gz has labels.json). The segmentation uses classical
-    image processing, no network and no weights; lobes and vessels are approximate, and the file says so.
+    image processing, no network and no weights; lobes and vessels are approximate, and the file says so. With
+    `--segmenter` somebody else outlines them: an installed program, a label map in its own numbers, or a model.
 
     Examples:
 
     * `ctscribe segment study/ --out labels.nii.gz`
+    * `ctscribe segment study/ --out labels.nii.gz --segmenter labelmap:total.nii.gz --regions-scheme totalsegmentator_v2`
     """
     from ctscribe.data import load_study
-    from ctscribe.data.anatomy import segment as find_regions
+    from ctscribe.pipeline.masks import Outliner
 
     screen.output_file(out, (".nii", ".nii.gz"))
+    outliner = Outliner(segmenter, scheme, lambda: _load_model(model))
+    outliner.check()
+    tell_licence(segmenter)
     with screen.steps(3, quiet=as_json) as step:
         step("reading the scan")
         study = load_study(path, series=series)
         step("finding the regions")
-        found = find_regions(study.volume)
+        found = outliner(study).segmentation
         step("writing the label map")
         names = {
             "labels": {str(value): region for value, region in sorted(found.names.items())},
@@ -81,6 +91,12 @@ def segment(
     else:
         for place in written.values():
             print(place)
+
+
+def _load_model(folder: Path | None) -> LoadedModel:
+    from ctscribe import checkpoint
+
+    return checkpoint.load(folder)
 
 
 def _print_inspection(found: Inspection) -> None:

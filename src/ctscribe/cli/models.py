@@ -40,7 +40,7 @@ def models(
 
 def gather() -> dict[str, Any]:
     """Options, losses, segmenters and presets, as JSON types."""
-    from ctscribe.data.anatomy.tools import TOOLS
+    from ctscribe.data.anatomy.tools import WORDS
     from ctscribe.language.sizes import PRESETS, SHAPES
     from ctscribe.model import ModelConfig
     from ctscribe.training.losses import standard_losses
@@ -49,7 +49,7 @@ def gather() -> dict[str, Any]:
     return {
         "options": list(options(ModelConfig, ModelConfig(), "")),
         "losses": [{"loss": name, "about": _first_line(loss)} for name, loss in standard_losses().items()],
-        "segmenters": ["classical", *TOOLS],
+        "segmenters": list(WORDS),
         "presets": [{"preset": word, "decoder": PRESETS[word], **shape} for word, shape in presets.items()],
         "hosts": list(SHAPES),
     }

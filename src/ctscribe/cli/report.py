@@ -22,6 +22,7 @@ from ctscribe.cli.station import (
     WRITER,
     station,
 )
+from ctscribe.cli.segmenting import SCHEME, SEGMENTER, tell_licence
 from ctscribe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,9 +68,6 @@ CONTEXT = typer.Option(
     "", "--context", metavar="KEY=VALUE,...", help="What is known: age=61,smoker=true, or a JSON or YAML file."
 )
 PRIOR = typer.Option(None, "--prior", metavar="PATH", help="Earlier scan, for models trained with one.")
-SEGMENTER = typer.Option(
-    "classical", "--segmenter", metavar="WORD", help="classical, or an installed program; `ctscribe models` lists them."
-)
 DAYS = typer.Option(None, "--prior-days", min=0, help="Days between the earlier scan and this one.")
 HISTORY = typer.Option("", "--history", metavar="TEXT", help="Clinical history, for models trained with it.")
 LABS = typer.Option(
@@ -108,6 +106,7 @@ def report(
     embeddings: Path | None = EMBEDDINGS,
     guidelines: Path | None = GUIDELINES,
     use: list[str] | None = USE,
+    scheme: str = SCHEME,
     identifiers: bool = typer.Option(
         False, "--identifiers", help="Write SOP Instance UIDs into the evidence. They identify the patient's images."
     ),
@@ -126,6 +125,7 @@ def report(
     * `ctscribe report study.zip --out report --lang both`
     * `ctscribe report study/ --out report --context age=61,smoker=true,screening=false`
     * `ctscribe report study/ --certainty words --lang both`
+    * `ctscribe report scan.nii.gz --out report --segmenter labelmap:masks.nii.gz --regions-scheme totalsegmentator_v2`
     * `ctscribe report scan.nii.gz --json | jq '.report.findings[].kind'`
     * `ctscribe report study/ --out report --writer server --llm qwen3 --endpoint http://127.0.0.1:8000/v1`
     """
@@ -134,8 +134,10 @@ def report(
     options: dict[str, Any] = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
     options |= {"context": _context(context), "pretrained": pretrained}
     options |= {"prior": prior, "prior_days": prior_days, "history": history, "labs": _labs(labs)}
-    options |= {"segmenter": segmenter, "certainty": certainty.value}
+    options["certainty"] = certainty.value
     options["station"] = station(writer, llm, endpoint, llm_folder, llm_set, documents, embeddings, guidelines, use)
+    options |= {"segmenter": segmenter, "regions_scheme": scheme}
+    tell_licence(segmenter)
     made, contents = make(path, lang.value, model, options, draw=out is not None)
     written = {} if out is None else screen.write_together(out, contents)
     if as_json:
@@ -185,6 +187,7 @@ def make(
             pretrained=options.get("pretrained"),
             segmenter=options.get("segmenter", "classical"),
             station=options.get("station"),
+            regions_scheme=options.get("regions_scheme", ""),
         )
         made = reporter.report(
             path,

@@ -36,6 +36,7 @@ def place(
     spacing: tuple[float, float, float],
     regions: Sequence[str],
     cells: tuple[int, int, int],
+    centre: tuple[float, float, float] | None = None,
 ) -> Placed:
     """The scan and its regions on the model's grid.
 
@@ -43,11 +44,12 @@ def place(
         shape, spacing: the model's grid (z, y, x), voxels and mm.
         regions: region ids in the order the model pools them.
         cells: token grid (t, h, w) on which region occupancy is given.
+        centre: world (x, y, z) of the grid's middle; None takes that of the chest.
     """
     from ctscribe.data.geometry import to_grid
 
     volume = study.volume
-    grid = to_grid(volume, shape, spacing, centre_of_chest(volume, segmentation))
+    grid = to_grid(volume, shape, spacing, centre or centre_of_chest(volume, segmentation))
     occupancy, present = labels_on_grid(segmentation, volume, grid).occupancy(tuple(regions), cells)
     return Placed(grid, occupancy, present, tuple(regions), volume, study.source)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ctscribe.impression.station import Station
     from ctscribe.model import Description, Detection
     from ctscribe.pipeline.evidence import Placed
+    from ctscribe.pipeline.masks import Outlined
     from ctscribe.pipeline.reading_back import ReadSentence
 
 LanguageChoice = Literal["en", "zh", "both"]
@@ -64,8 +65,10 @@ class Reporter:
         device: a torch device.
         identifiers: True writes SOP Instance UIDs into the evidence; they identify the patient's images.
         pretrained: where the pretrained decoder lies that the model folder names, see `checkpoint.load`.
-        segmenter: who outlines the regions: ``"classical"``, or a program as in `data.anatomy.tools.segmenter`.
         station: who writes the impression, and from what; None takes the rules with what ships.
+        segmenter: who outlines the regions, see `pipeline.masks`. A label map belongs to one scan: an earlier scan is
+            then outlined by the rules.
+        regions_scheme: what the values of a label map mean.
 
     ```python
     result = Reporter().report("study/", language="both")
@@ -82,13 +85,16 @@ class Reporter:
         pretrained: str | Path | None = None,
         segmenter: str = "classical",
         station: Station | None = None,
+        regions_scheme: str = "",
     ) -> None:
+        from ctscribe.pipeline.masks import Outliner
+
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = device
         self.identifiers = identifiers
         self.pretrained = pretrained
-        self.segmenter = segmenter
         self.station = station
+        self.outliner = Outliner(segmenter, regions_scheme, lambda: self.model)
         self._model: LoadedModel | None = None
 
     @property
@@ -150,6 +156,7 @@ class Reporter:
         languages = _languages(language)
         if certainty not in get_args(Certainty):
             raise UsageError(f"certainty {certainty!r}", expected=" or ".join(get_args(Certainty)))
+        self.outliner.check()
         clock = _Clock(on_step)
         with clock("load"):
             study, model = self._load(Path(path), series)
@@ -157,11 +164,12 @@ class Reporter:
                 check_calibrated(model.thresholds)
             beside = self._beside(model, prior, prior_days, history, labs)
         with clock("segment"):
-            segmentation = self._segment(study)
+            outlined = self.outliner(study)
+            segmentation = outlined.segmentation
         with clock("check"):
-            chest_notes = self._check(study, segmentation)
+            chest_notes = self._check(study, outlined.chest)
         with clock("place"):
-            placed = self._place(study, segmentation, model)
+            placed = self._place(study, outlined, model)
         with clock("describe"):
             description = self._describe(model, placed, languages, seed, beside)
         with clock("ground"):
@@ -179,7 +187,7 @@ class Reporter:
                 )
                 for code in languages
             }
-            quality = _quality(study, segmentation, placed, chest_notes, read, description.detections)
+            quality = _quality(study, outlined, placed, chest_notes, read, description.detections)
             quality += framing.impression_notes(written)
             quality += _confidence(model, findings, description.detections)
             quality += [framing.violation_note(v.amount, v.says) for v in description.violations]
@@ -187,7 +195,9 @@ class Reporter:
                 findings=findings,
                 texts=sections,
                 quality=tuple(_worst_first(quality)),
-                provenance=_provenance(model, study, created, [made.method for made in written.values()]),
+                provenance=_provenance(
+                    model, study, created, [made.method for made in written.values()], segmentation.source
+                ),
                 watermark=dict(model.info.watermark),
             )
         return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds)
@@ -197,22 +207,17 @@ class Reporter:
 
         return load_study(path, series=series), self.model
 
-    def _segment(self, study: Study) -> Segmentation:
-        from ctscribe.data.anatomy.tools import segmenter
-
-        return segmenter(self.segmenter)(study.volume)
-
     def _check(self, study: Study, segmentation: Segmentation) -> tuple:
         from ctscribe.data.bodypart import check_chest
 
         return tuple(check_chest(study.volume, segmentation) or ())
 
-    def _place(self, study: Study, segmentation: Segmentation, model: LoadedModel) -> Placed:
-        from ctscribe.pipeline.placing import place
+    def _place(self, study: Study, outlined: Outlined, model: LoadedModel) -> Placed:
+        from ctscribe.pipeline.masks import place_outlined
 
-        return place(
+        return place_outlined(
             study,
-            segmentation,
+            outlined,
             shape=model.grid.shape,
             spacing=model.grid.spacing,
             regions=model.regions,
@@ -240,9 +245,12 @@ class Reporter:
         if prior is None:
             return known
         study, _ = self._load(Path(prior), None)
-        segmentation = self._segment(study)
-        self._check(study, segmentation)
-        return _with_prior(known, self._place(study, segmentation, model), days)
+        from ctscribe.pipeline.masks import Outliner
+
+        outliner = self.outliner if self.outliner.word.partition(":")[0] != "labelmap" else Outliner()
+        outlined = outliner(study)
+        self._check(study, outlined.chest)
+        return _with_prior(known, self._place(study, outlined, model), days)
 
     def _describe(
         self,
@@ -336,7 +344,7 @@ def _findings(read: dict[Language, list[ReadSentence]]) -> tuple[Finding, ...]:
 
 def _quality(
     study: Study,
-    segmentation: Segmentation,
+    outlined: Outlined,
     placed: Placed,
     chest_notes: tuple,
     read: dict[Language, list[ReadSentence]],
@@ -346,8 +354,8 @@ def _quality(
     from ctscribe.pipeline import framing, placing
     from ctscribe.pipeline.reading_back import kinds_that_differ
 
-    notes = framing.scan_notes(study.ingest, segmentation, chest_notes)
-    outside = placing.outside_share(segmentation, study.volume, placed.volume)
+    notes = framing.scan_notes(study.ingest, outlined.segmentation, chest_notes)
+    outside = placing.outside_share(outlined.chest, study.volume, placed.volume)
     if outside > placing.OUTSIDE_TOLERANCE:
         notes.append(framing.note("outside_field_of_view", value=round(100 * outside)))
     notes += _disagreements(read, detections)
@@ -404,7 +412,9 @@ def _disagreements(read: dict[Language, list[ReadSentence]], detections: Sequenc
     return notes
 
 
-def _provenance(model: LoadedModel, study: Study, created: str, impression_by: Sequence[str]) -> Provenance:
+def _provenance(
+    model: LoadedModel, study: Study, created: str, impression_by: Sequence[str], masks: str
+) -> Provenance:
     from ctscribe import __version__
 
     return Provenance(
@@ -414,4 +424,5 @@ def _provenance(model: LoadedModel, study: Study, created: str, impression_by: S
         series=tuple(s for s in (study.ingest.series_id,) if s),
         created=created,
         impression_by=", ".join(dict.fromkeys(impression_by)),
+        masks=masks,
     )

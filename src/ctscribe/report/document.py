@@ -110,6 +110,7 @@ class Provenance:
         series: hashes of the series identifiers, never the identifiers.
         created: time of writing, ISO 8601 with offset; "" leaves it out (reproducible output).
         impression_by: what wrote the impression: ``"rules"``, or the name of a language model.
+        masks: who outlined the regions: a version of the rules, a program, a label map, the model itself, or nobody.
     """
 
     model: str = ""
@@ -118,6 +119,7 @@ class Provenance:
     series: tuple[str, ...] = ()
     created: str = ""
     impression_by: str = ""
+    masks: str = ""
 
 
 @dataclass(frozen=True)

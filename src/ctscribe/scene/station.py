@@ -237,6 +237,10 @@ class Scene(nn.Module):
             change_given=given,
         )
 
+    def outline(self, visual: VisualTokens) -> Float[Tensor, "b r n"] | None:
+        """The model's own soft masks of the model regions on the fine grid; None without a segmentation head."""
+        return None if self.own_masks is None else self.own_masks(self.top_down(visual)).sigmoid()
+
     def _occupancy(self, masks: RegionMasks, scale: ScaleTokens) -> Float[Tensor, "b r n"]:
         """Share of every token's cell that each region node fills, lesions last."""
         weights = occupancy_on(masks, scale.grid)

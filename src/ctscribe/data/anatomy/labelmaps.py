@@ -91,9 +91,9 @@ def from_label_map(path: str | Path, volume: Volume, scheme: str | Path | Mappin
         UnreadableInput: ``label_map_unreadable``, ``label_map_not_integer``, ``label_map_unknown`` (no value known).
         GeometryRefused: ``label_map_elsewhere`` (it does not overlap the scan).
     """
-    names = _names(scheme)
+    names = names_of(scheme)
     stored, affine = _read(Path(path))
-    on_grid = _resample(stored, affine, volume)
+    on_grid = resample(stored, affine, volume)
     if not on_grid.any():
         raise _elsewhere(Path(path), stored)
     present = [int(v) for v in np.unique(on_grid) if v]
@@ -119,8 +119,12 @@ def _source(scheme: str | Path | Mapping[int, str]) -> str:
     return str(scheme) if str(scheme) in schemes() else f"labels named by {Path(scheme).name}"
 
 
-def _names(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]:
-    """Label names of a scheme or a JSON file."""
+def names_of(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]:
+    """Label value -> region, of a scheme, of a JSON file or of an nnU-Net ``dataset.json``.
+
+    Raises:
+        UsageError: unknown scheme, or a names file that does not fit the ontology.
+    """
     if isinstance(scheme, Mapping):
         return _checked(scheme, "the mapping")
     if str(scheme) in schemes():
@@ -128,8 +132,8 @@ def _names(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]:
     path = Path(scheme)
     if not path.is_file():
         raise UsageError(
-            f"unknown label scheme {str(scheme)!r}",
-            expected="one of " + ", ".join(schemes()) + ", or a JSON file of names",
+            f"unknown label scheme {str(scheme)!r}" if str(scheme) else "a label map needs the scheme of its labels",
+            expected="one of " + ", ".join(schemes()) + ", or a JSON file of names (nnU-Net: its dataset.json)",
         )
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -245,7 +249,7 @@ def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Mappi
     if strange:
         raise UsageError("the scheme names findings that do not exist", got=", ".join(strange))
     stored, affine = _read(Path(path))
-    on_grid = _resample(stored, affine, volume)
+    on_grid = resample(stored, affine, volume)
     pieces: list[tuple[int, str, np.ndarray, int]] = []
     for value, kind in names.items():
         numbered, count = ndimage.label(on_grid == value, structure=np.ones((3, 3, 3)))
@@ -259,7 +263,7 @@ def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Mappi
     return LesionMap(labels, tuple(kind for _, kind, _, _ in pieces), source)
 
 
-def _resample(stored: Shaped[np.ndarray, "a b c"], affine: Affine, volume: Volume) -> Shaped[np.ndarray, "z y x"]:
+def resample(stored: Shaped[np.ndarray, "a b c"], affine: Affine, volume: Volume) -> Shaped[np.ndarray, "z y x"]:
     """Nearest label at the centre of every voxel of the volume."""
     to_stored = np.linalg.inv(affine.matrix) @ volume.affine.matrix
     linear = to_stored[:3, :3][::-1, ::-1]

@@ -19,7 +19,7 @@ from types import MappingProxyType
 import numpy as np
 
 from ctscribe.data.anatomy.classical import segment
-from ctscribe.data.anatomy.labelmaps import from_label_map
+from ctscribe.data.anatomy.labelmaps import from_label_map, names_of
 from ctscribe.data.anatomy.segmentation import Segmentation, Segmenter
 from ctscribe.data.nifti import RAS_TO_LPS
 from ctscribe.errors import DependencyMissing, InputRefused, UsageError
@@ -27,6 +27,8 @@ from ctscribe.tensors import Volume
 
 SECONDS = 3600.0
 """After so long a program is given up."""
+NOBODY = "none"
+"""Source of a segmentation that names nothing."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +87,51 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
 )
 
 
-def segmenter(word: str) -> Segmenter:
+WORDS = ("classical", "labelmap", *TOOLS, "own", "none")
+"""First words of every segmenter. ``own`` masks come from a model, see `ctscribe.pipeline.masks`."""
+
+
+def segmenter(word: str, scheme: str = "") -> Segmenter:
     """The segmenter that a word stands for.
 
     Args:
-        word: ``"classical"``, ``"totalsegmentator"``, ``"lungmask"``, ``"lungmask:LTRCLobes"``, or
-            ``"nnunet:MODEL_FOLDER"``.
+        word: ``"classical"``, ``"none"``, ``"labelmap:FILE"``, ``"totalsegmentator"``, ``"lungmask"``,
+            ``"lungmask:LTRCLobes"``, or ``"nnunet:MODEL_FOLDER"``.
+        scheme: what the values of a label map mean, see `from_label_map`; other words take none.
 
     Raises:
-        UsageError: an unknown word, or a program that needs a variant.
+        UsageError: an unknown word, a program that needs a variant, a label map without file or scheme.
         DependencyMissing: the program is not installed; nothing else is used in its place.
     """
-    if word == "classical":
-        return segment
     name, _, variant = word.partition(":")
-    if name not in TOOLS:
-        raise UsageError(f"unknown segmenter {word!r}", expected="classical, " + ", ".join(TOOLS))
+    if name not in WORDS or (variant and name in ("classical", "own", "none")):
+        raise UsageError(f"unknown segmenter {word!r}", expected=", ".join(WORDS))
+    if name == "labelmap":
+        return _label_map(variant, scheme)
+    if name == "classical":
+        return segment
+    if name == "none":
+        return nothing
+    if name == "own":
+        raise UsageError("the segmenter 'own' is a model's own head", expected="a model that has one")
+    return _program(name, variant)
+
+
+def nothing(volume: Volume) -> Segmentation:
+    """No region at all: absent masks are a normal case."""
+    return Segmentation(np.zeros(volume.shape, np.uint8), {}, NOBODY)
+
+
+def _label_map(file: str, scheme: str) -> Segmenter:
+    if not file:
+        raise UsageError("the segmenter 'labelmap' needs a file", expected="labelmap:FILE, a NIfTI label map")
+    if not Path(file).is_file():
+        raise UsageError(f"labelmap:{file}", expected="a NIfTI label map", got="no such file")
+    names_of(scheme)
+    return lambda volume: from_label_map(file, volume, scheme)
+
+
+def _program(name: str, variant: str) -> Segmenter:
     tool = TOOLS[name]
     variant = variant or tool.variant
     if not variant:

@@ -1,0 +1,25 @@
+"""What the commands share that need regions: the choice of who outlines them."""
+
+from __future__ import annotations
+
+import typer
+
+SEGMENTER = typer.Option(
+    "classical",
+    "--segmenter",
+    metavar="WORD",
+    help="Who outlines the regions: classical, labelmap:FILE, totalsegmentator, lungmask, nnunet:FOLDER, own or none.",
+)
+SCHEME = typer.Option(
+    "", "--regions-scheme", metavar="NAME", help="What a label map's values mean: a scheme, or a JSON file of names."
+)
+
+
+def tell_licence(word: str) -> None:
+    """The terms of the program that is about to run, on stderr."""
+    from ctscribe.cli import screen
+    from ctscribe.data.anatomy import TOOLS
+
+    tool = TOOLS.get(word.partition(":")[0])
+    if tool is not None:
+        screen.console(stderr=True).print(f"{word.partition(':')[0]}: {tool.licence}", markup=False, soft_wrap=True)
