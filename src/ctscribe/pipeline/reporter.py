@@ -238,6 +238,7 @@ class Reporter:
                 raise UsageError("the days between two scans", expected="an earlier scan to go with them")
             return None
         from ctscribe.beside import StudyBeside, history_ids, lab_values, read_labs
+        from ctscribe.pipeline.masks import Outliner
 
         known = StudyBeside(history=history_ids([history]), labs=lab_values([read_labs(labs or {})]))
         names = (*known.given, *(("prior",) if prior is not None else ()))
@@ -245,8 +246,6 @@ class Reporter:
         if prior is None:
             return known
         study, _ = self._load(Path(prior), None)
-        from ctscribe.pipeline.masks import Outliner
-
         outliner = self.outliner if self.outliner.word.partition(":")[0] != "labelmap" else Outliner()
         outlined = outliner(study)
         self._check(study, outlined.chest)
