@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from ctscribe.cli.segmenting import LESIONS_SCHEME, SCHEME, SEGMENTER, tell_licence
+
 
 def prepare(
     root: Path = typer.Argument(..., metavar="ROOT", help="Where the data set lies: a folder, or a manifest."),
@@ -17,7 +19,10 @@ def prepare(
     processes: int = typer.Option(max(1, (os.cpu_count() or 2) - 1), "--processes", min=1, help="Scans at a time."),
     limit: int | None = typer.Option(None, "--limit", min=1, help="Only the first so many studies."),
     keep_text: bool = typer.Option(False, "--keep-text", help="Do not look for identifiers in the texts."),
-    scheme: str | None = typer.Option(None, "--regions-scheme", metavar="NAME", help="Of the manifest's label maps."),
+    segmenter: str = SEGMENTER,
+    scheme: str = SCHEME,
+    lesions_scheme: str = LESIONS_SCHEME,
+    model: Path | None = typer.Option(None, "--model", metavar="DIR", help="Model folder, for --segmenter own."),
     volumes: Path | None = typer.Option(None, "--volumes", metavar="DIR", help="Also keep scans at full resolution."),
     shards: Path | None = typer.Option(None, "--shards", metavar="DIR", help="Also write tar shards for streaming."),
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
@@ -25,11 +30,13 @@ def prepare(
     """Read, check and place every scan of a data set once, so that training only has to load it.
 
     May be stopped and started again: it continues. Scans that cannot be used are listed with the reason in
-    refused.jsonl; report.html shows what the store holds.
+    refused.jsonl; report.html shows what the store holds. A label map that a scan brings (column `regions`) names its
+    regions; `--segmenter` says who outlines those of the others, `labelmap:PATTERN` where their maps lie.
 
     Examples:
 
     * `ctscribe prepare manifest.csv --out store`
+    * `ctscribe prepare manifest.csv --out store --segmenter labelmap:masks/{name}.nii.gz --regions-scheme lungmask_r231`
     * `ctscribe prepare CT-RATE --source ct-rate --out store --processes 16`
     """
     from ctscribe.cli import screen
@@ -38,9 +45,11 @@ def prepare(
     from ctscribe.data.store import StudyStore
     from ctscribe.data.summary import write_data_report
     from ctscribe.training.fill import fill_from_source
-    from ctscribe.training.prepare import Preparation
+    from ctscribe.training.prepare import preparation
 
     screen.output_folder(out)
+    how = preparation(segmenter, scheme, lesions_scheme, model)
+    tell_licence(segmenter)
     found = open_source(source, root)
     note = screen.console(stderr=True)
     note.print(f"{found.name}: {found.licence}", markup=False)
@@ -48,11 +57,10 @@ def prepare(
         filled = fill_from_source(
             found,
             out,
-            Preparation(),
+            how,
             processes=processes,
             limit=limit,
             scrub_texts=not keep_text,
-            regions_scheme=scheme,
             volumes=volumes,
             show=show,
         )

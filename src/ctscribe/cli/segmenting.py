@@ -13,6 +13,9 @@ SEGMENTER = typer.Option(
 SCHEME = typer.Option(
     "", "--regions-scheme", metavar="NAME", help="What a label map's values mean: a scheme, or a JSON file of names."
 )
+LESIONS_SCHEME = typer.Option(
+    "", "--lesions-scheme", metavar="NAME", help="What the values of a map of lesions mean: a scheme, or a JSON file."
+)
 
 
 def tell_licence(word: str) -> None:

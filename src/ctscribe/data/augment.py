@@ -26,6 +26,7 @@ class Augment:
         gain: largest relative change of contrast about 0 HU.
         offset: largest change of level, HU.
         forget: chance that all region masks are withheld: a scan without masks is a normal case.
+        forget_lesions: chance that outlined lesions are withheld as an input (they stay what is taught).
     """
 
     cells: tuple[int, int, int] = (2, 1, 1)
@@ -34,6 +35,7 @@ class Augment:
     gain: float = 0.04
     offset: float = 10.0
     forget: float = 0.05
+    forget_lesions: float = 0.5
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draw first, then apply."""
@@ -46,6 +48,8 @@ class Augment:
         hu = hu * np.float32(gain) + np.float32(offset)
         hu += rng.standard_normal(hu.shape, dtype=np.float32) * np.float32(sigma)
         moved = replace(moved, hu=np.clip(np.rint(hu), AIR, 32767).astype(np.int16))
+        if sample.lesions is not None and rng.random() < self.forget_lesions:
+            moved = replace(moved, lesions=None, lesion_kinds=None)
         if forget:
             moved = replace(moved, occupancy=np.zeros_like(moved.occupancy), present=np.zeros_like(moved.present))
             moved = replace(moved, lesions=None, lesion_kinds=None)
@@ -79,6 +83,7 @@ def shift(sample: Sample, cells: tuple[int, int, int]) -> Sample:
         present=sample.present & occupancy.any(axis=(1, 2, 3)),
         lesions=None if sample.lesions is None else roll_in(sample.lesions, (steps[0], steps[1], steps[2]), 0),
         dense=None if sample.dense is None else roll_in(sample.dense, scaled(sample.dense.shape[1:]), 0),
+        outlines=None if sample.outlines is None else sample.outlines.shifted(scaled(sample.hu.shape)),
         boxes=None if sample.boxes is None else _moved_boxes(sample, scaled(sample.hu.shape)),
         valid=None if sample.valid is None else roll_in(sample.valid, scaled(sample.hu.shape), 0),
     )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ctscribe import ontology
 from ctscribe.beside import StudyBeside, change_between, change_labels, history_ids, lab_values
+from ctscribe.data.outlines import Outlines
 from ctscribe.data.targets import Targets, targets_from_findings
 from ctscribe.errors import TrainingError
 from ctscribe.facts import FindingFacts, facts_of
@@ -26,6 +27,8 @@ from ctscribe.report import Finding
 from ctscribe.tensors import RegionMasks, VolumeBatch
 
 IGNORE = -100
+MOST_LESIONS = 32
+"""Lesions of a study that a batch holds one by one, the largest first; as tokens it holds them all."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Sample:
         lesion_kinds: index of each lesion's kind in ``ontology.findings()``, -1 where not known.
         boxes: truth where lesions were boxed, not outlined: (z, y, x) of the low, then of the high corner of each, in
             mm from the middle of the grid. `box_kinds` are their kinds.
+        outlines: truth where lesions were outlined, voxel by voxel; `dense`, `lesions` and boxes follow from it (see
+            `with_outlines`). None when nobody outlined any.
         history: the clinical history, "" when there is none.
         labs: laboratory values by the names of `ctscribe.beside.lab_names`.
         prior: an earlier scan of the same patient; `prior_days` lie between them, None where not known.
@@ -68,10 +73,23 @@ class Sample:
     lesion_kinds: Int[np.ndarray, " l"] | None = None
     boxes: Float[np.ndarray, "o 6"] | None = None
     box_kinds: tuple[str, ...] = ()
+    outlines: Outlines | None = None
     history: str = ""
     labs: tuple[tuple[str, float], ...] = ()
     prior: Sample | None = None
     prior_days: float | None = None
+
+
+def with_outlines(sample: Sample) -> Sample:
+    """The sample with the lesion tokens and the single lesions that its outlines say, where it has none of its own."""
+    found = sample.outlines
+    if found is None:
+        return sample
+    grid: tuple[int, int, int] = sample.occupancy.shape[1:]  # type: ignore[assignment]
+    dense = found.flags(grid) if sample.dense is None else sample.dense
+    if sample.lesions is not None or not found.sure:
+        return replace(sample, dense=dense)
+    return replace(sample, dense=dense, lesions=found.shares(grid), lesion_kinds=found.kinds())
 
 
 @dataclass(frozen=True)
@@ -202,22 +220,22 @@ def _regions(samples: Sequence[Sample]) -> RegionMasks:
 
 def _lesions(samples: Sequence[Sample]) -> tuple[Float[Tensor, "b l z y x"] | None, Int[Tensor, "b l"] | None]:
     """Outlined lesions, padded with empty ones to the longest list; None when no sample has any."""
-    most = max(0 if s.lesions is None else len(s.lesions) for s in samples)
+    most = min(MOST_LESIONS, max(0 if s.lesions is None else len(s.lesions) for s in samples))
     if not most:
         return None, None
     masks = torch.zeros(len(samples), most, *samples[0].occupancy.shape[1:])
     kinds = torch.full((len(samples), most), -1)
     for row, sample in enumerate(samples):
         if sample.lesions is not None:
-            count = len(sample.lesions)
-            masks[row, :count] = torch.from_numpy(sample.lesions).float() / 255
+            count = min(most, len(sample.lesions))
+            masks[row, :count] = torch.from_numpy(sample.lesions[:count]).float() / 255
             if sample.lesion_kinds is not None:
-                kinds[row, :count] = torch.from_numpy(np.asarray(sample.lesion_kinds))
+                kinds[row, :count] = torch.from_numpy(np.asarray(sample.lesion_kinds)[:count])
     return masks, kinds
 
 
 def _targets(samples: Sequence[Sample]) -> Targets | None:
-    if all(s.findings is None and s.boxes is None for s in samples):
+    if all(s.findings is None and s.boxes is None and s.outlines is None for s in samples):
         return None
     targets = targets_from_findings(
         [s.findings or () for s in samples],
@@ -225,16 +243,50 @@ def _targets(samples: Sequence[Sample]) -> Targets | None:
         dense=[s.dense for s in samples],
     )
     targets = replace(targets, change=change_labels([_changes(s) for s in samples]))
-    most = max(0 if s.boxes is None else len(s.boxes) for s in samples)
+    return _with_lesions(targets, samples)
+
+
+def _with_lesions(targets: Targets, samples: Sequence[Sample]) -> Targets:
+    """Boxes, kinds and masks of single lesions, padded to the longest list, and which kinds were outlined."""
+    order, truths = list(ontology.findings()), [s.outlines for s in samples]
+    listed = [_lesions_of(s, order) for s in samples]
+    most = min(MOST_LESIONS, max(len(boxes) for boxes, _, _ in listed))
+    if any(truths) and targets.dense is not None:
+        known = [np.ones(len(order), bool) if t is None else t.known() for t in truths]
+        targets = replace(targets, dense=_with_doubt(targets.dense, truths), dense_kinds=torch.from_numpy(np.stack(known)))
     if not most:
         return targets
-    order = list(ontology.findings())
-    boxes, kinds = torch.zeros(len(samples), most, 6), torch.full((len(samples), most), -1)
-    for row, sample in enumerate(samples):
-        if sample.boxes is not None:
-            boxes[row, : len(sample.boxes)] = torch.from_numpy(sample.boxes).float()
-            kinds[row, : len(sample.boxes)] = torch.tensor([order.index(kind) for kind in sample.box_kinds])
-    return replace(targets, boxes=boxes, box_kinds=kinds)
+    rows, grid = len(samples), samples[0].occupancy.shape[1:]
+    boxes, kinds = torch.zeros(rows, most, 6), torch.full((rows, most), -1)
+    masks = torch.zeros(rows, most, *grid) if any(truths) else None
+    for row, (some, columns, shares) in enumerate(listed):
+        count = min(most, len(some))
+        boxes[row, :count] = torch.from_numpy(some[:count]).float()
+        kinds[row, :count] = torch.tensor(columns[:count])
+        if masks is not None and shares is not None:
+            masks[row, :count] = torch.from_numpy(shares[:count]).float() / 255
+    return replace(targets, boxes=boxes, box_kinds=kinds, box_masks=masks)
+
+
+def _lesions_of(sample: Sample, order: Sequence[str]) -> tuple[np.ndarray, list[int], np.ndarray | None]:
+    """(boxes in mm, columns of the kinds, shares of the cells of the region grid) of a sample's single lesions."""
+    found = sample.outlines
+    if found is not None:
+        grid: tuple[int, int, int] = sample.occupancy.shape[1:]  # type: ignore[assignment]
+        return found.boxes(sample.spacing), found.kinds().tolist(), found.shares(grid)
+    if sample.boxes is None:
+        return np.zeros((0, 6), np.float32), [], None
+    return sample.boxes, [order.index(kind) for kind in sample.box_kinds], None
+
+
+def _with_doubt(dense: Float[Tensor, "b f t h w"], truths: Sequence[Outlines | None]) -> Float[Tensor, "b f t h w"]:
+    """0.5 where readers disagree."""
+    for row, found in enumerate(truths):
+        if found is not None and len(found.sure) < len(found.lesions):
+            grid: tuple[int, int, int] = tuple(dense.shape[2:])  # type: ignore[assignment]
+            doubtful = torch.from_numpy(found.doubtful(grid)) & (dense[row] == 0)
+            dense[row] = torch.where(doubtful, 0.5, dense[row])
+    return dense
 
 
 def _changes(sample: Sample) -> dict[str, Any] | None:

@@ -16,7 +16,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ctscribe.data.batch import Sample
+from ctscribe.data.batch import Sample, with_outlines
+from ctscribe.data.outlines import unpack
 
 
 class StudyCache:
@@ -50,7 +51,7 @@ class StudyCache:
             return None
         z, y, x = (float(step) for step in arrays["spacing"])
         valid = arrays.get("valid")
-        return Sample(
+        sample = Sample(
             id=study,
             hu=arrays["hu"],
             spacing=(z, y, x),
@@ -59,10 +60,12 @@ class StudyCache:
             valid=None
             if valid is None
             else np.unpackbits(valid, count=arrays["hu"].size).reshape(arrays["hu"].shape).astype(bool),
+            outlines=unpack(arrays["outlines"]) if "outlines" in arrays else None,
         )
+        return with_outlines(sample)
 
     def put(self, key: str, sample: Sample) -> None:
-        """Write the voxels, regions and geometry of a study; whole or not at all."""
+        """Write the voxels, regions, geometry and outlined lesions of a study; whole or not at all."""
         arrays = {
             "hu": np.ascontiguousarray(sample.hu),
             "spacing": np.asarray(sample.spacing, np.float64),
@@ -71,6 +74,8 @@ class StudyCache:
         }
         if sample.valid is not None:
             arrays["valid"] = np.packbits(sample.valid)
+        if sample.outlines is not None:
+            arrays["outlines"] = sample.outlines.pack()
         temporary = self.root / f".{key}.{os.getpid()}.partial"
         save_file(arrays, temporary)
         os.replace(temporary, self._path(key))

@@ -127,7 +127,7 @@ class ManifestDataset:
         name = f"line {row.line}"
         if self.cache is None:
             return replace(self.prepare(row), id=name)
-        key = self.cache.key(row.image, *([row.regions] if row.regions else []))
+        key = self.cache.key(row.image, *(path for path in (row.regions, row.lesions) if path is not None))
         found = self.cache.get(key, name)
         if found is None:
             found = replace(self.prepare(row), id=name)

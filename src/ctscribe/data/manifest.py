@@ -7,7 +7,8 @@ image     DICOM folder, zip or NIfTI, relative to the manifest                  
 findings  the findings text            impression  the impression text
 language  en or zh (default en)        structured  structured findings, as JSON
 prior     study name of an earlier scan of the same patient
-regions   label map of the regions     split       train, validation or test
+regions   label map of the regions     lesions     label map of outlined lesions
+split     train, validation or test
 date, prior_days, history, lab:NAME, labs           see `ctscribe.data.known`
 ```
 
@@ -47,7 +48,7 @@ from ctscribe.report.codec import from_plain
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 REQUIRED = ("study", "patient", "image")
-COLUMNS = (*REQUIRED, "findings", "impression", "language", "structured", "prior", "regions", "split", *KNOWN_COLUMNS)
+COLUMNS = (*REQUIRED, "findings", "impression", "language", "structured", "prior", "regions", "lesions", "split", *KNOWN_COLUMNS)
 PLAIN = ("structured", "labs")
 """Columns that hold more than a text."""
 SHOWN = 8
@@ -60,7 +61,7 @@ class ManifestRow:
 
     Attributes:
         line: 1-based line of the file it stands on.
-        image, regions: absolute paths.
+        image, regions, lesions: absolute paths.
         structured: None when the manifest has no structured findings for it.
         prior: the `study` of an earlier scan; `prior_days` lie between them, None where not known.
         history: the clinical history; `labs` are known laboratory values.
@@ -77,6 +78,7 @@ class ManifestRow:
     structured: tuple[Finding, ...] | None = None
     prior: str | None = None
     regions: Path | None = None
+    lesions: Path | None = None
     split: Split | None = None
     history: str = ""
     labs: Labs = ()
@@ -313,6 +315,7 @@ def _row(line: int, values: Mapping[str, Any], folder: Path) -> ManifestRow:
         structured=_structured(values.get("structured")),
         prior=text.get("prior"),
         regions=(folder / text["regions"]).absolute() if "regions" in text else None,
+        lesions=(folder / text["lesions"]).absolute() if "lesions" in text else None,
         split=text.get("split"),  # type: ignore[arg-type]
         history=text.get("history", ""),
         labs=read_labs_of(values),
@@ -338,7 +341,7 @@ def _structured(value: Any) -> tuple[Finding, ...] | None:
 
 
 def _missing_files(row: ManifestRow) -> list[Problem]:
-    paths = {"image": row.image, "regions": row.regions}
+    paths = {"image": row.image, "regions": row.regions, "lesions": row.lesions}
     return [
         Problem((row.line,), f"column {name!r} names a path that does not exist")
         for name, path in paths.items()

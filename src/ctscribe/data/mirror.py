@@ -81,6 +81,7 @@ def mirror(sample: Sample) -> Sample:
         valid=_flipped(sample.valid),
         lesions=_flipped(sample.lesions),
         boxes=None if sample.boxes is None else _boxes(sample.boxes),
+        outlines=None if sample.outlines is None else sample.outlines.mirrored(),
         text=None if sample.text is None else mirror_text(sample.text, "zh" if sample.language == "zh" else "en"),
     )
 

@@ -88,6 +88,7 @@ def _write_shard(store: StudyStore, members: Sequence[int], path: Path) -> None:
 def _arrays(sample: Sample) -> dict[str, np.ndarray]:
     """Arrays of a study and, as ``prior_...``, of its earlier scan."""
     own = {name: getattr(sample, name) for name in ARRAYS}
+    own["outlines"] = None if sample.outlines is None else sample.outlines.pack()
     earlier = {} if sample.prior is None else _arrays(sample.prior)
     found = own | {f"{PRIOR}{name}": value for name, value in earlier.items()}
     return {name: value for name, value in found.items() if value is not None}

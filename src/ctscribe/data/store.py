@@ -5,6 +5,7 @@ store.json                        what every shard holds: shapes, regions, findi
 shard-0000/hu.npy                 int16 (capacity, z, y, x), Hounsfield units
 shard-0000/occupancy.npy          uint8 (capacity, r, gz, gy, gx), 255 = the region fills the cell
 shard-0000/dense.npy              uint8 (capacity, bytes), lesion tokens (f, t, h, w) packed to bits
+shard-0000/outlines.bin           outlined lesions of the studies that have them, packed, see `data.outlines`
 shard-0000/studies.jsonl          one line per study: id, spacing, regions present, findings, texts, history, labs
 ```
 
@@ -30,12 +31,14 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from ctscribe import ontology
-from ctscribe.data.batch import Sample
+from ctscribe.data.batch import Sample, with_outlines
+from ctscribe.data.outlines import unpack
 from ctscribe.errors import TrainingError, UsageError
 from ctscribe.report import Finding
 from ctscribe.report.codec import from_plain, to_plain
 
 FORMAT = 1
+OUTLINES = "outlines.bin"
 BESIDE = ("prior", "history", "labs")
 """What a study may bring beside its scan."""
 _Findings = tuple[Finding, ...]
@@ -152,6 +155,8 @@ class StudyStoreWriter:
             self._arrays[name].write(slot, value)
         named = {} if sample.prior is None else {"prior": sample.prior.id}
         row = row_of_sample(sample, {**named, **extra})
+        if sample.outlines is not None:
+            row["outlines"] = _append(self.folder / OUTLINES, sample.outlines.pack())
         self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._lines.flush()
         os.fsync(self._lines.fileno())
@@ -163,6 +168,16 @@ class StudyStoreWriter:
         for array in self._arrays.values():
             array.handle.close()
         os.close(self._lock)
+
+
+def _append(path: Path, content: np.ndarray) -> list[int]:
+    """Add bytes to a file; where they begin and how many they are. Bytes without a line are never read."""
+    with path.open("ab") as handle:
+        start = handle.seek(0, os.SEEK_END)
+        handle.write(content.tobytes())
+        handle.flush()
+        os.fsync(handle.fileno())
+    return [start, len(content)]
 
 
 @dataclass
@@ -251,6 +266,9 @@ class StudyStore:
             bits = np.unpackbits(self._array(shard, "dense")[slot], count=int(np.prod(shape)))
             dense = bits.reshape(shape).view(bool)
         arrays = {name: np.array(self._array(shard, name)[slot]) for name in ("hu", "occupancy")}
+        if "outlines" in row:
+            start, count = row["outlines"]
+            arrays["outlines"] = np.fromfile(self.root / shard / OUTLINES, np.uint8, count, offset=start)
         return sample_of_row(row, arrays if dense is None else {**arrays, "dense": dense})
 
     def __iter__(self) -> Iterator[Sample]:
@@ -314,9 +332,9 @@ def _beside_of(sample: Sample) -> dict[str, Any]:
 
 
 def sample_of_row(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sample:
-    """The study again, from its row and its arrays ``hu``, ``occupancy`` and, where outlined, ``dense``."""
+    """The study again, from its row and its arrays: ``hu``, ``occupancy`` and, where outlined, ``dense``, ``outlines``."""
     z, y, x = row["spacing"]
-    return Sample(
+    sample = Sample(
         id=row["id"],
         hu=arrays["hu"],
         spacing=(z, y, x),
@@ -332,7 +350,9 @@ def sample_of_row(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
         history=row.get("history", ""),
         labs=tuple(row.get("labs", {}).items()),
         prior_days=row.get("prior_days"),
+        outlines=unpack(arrays["outlines"]) if "outlines" in arrays else None,
     )
+    return with_outlines(sample)
 
 
 def findings_of_row(row: Mapping[str, Any]) -> tuple[Finding, ...] | None:

@@ -37,7 +37,8 @@ class Summary:
 
     Attributes:
         studies, patients: by split; texts: reports without scans, by split.
-        sources, languages: name -> studies; synthetic: studies whose text was made from annotations.
+        sources, languages, masks: name -> studies; masks names who outlined the regions.
+        outlined: studies whose lesions were outlined; synthetic: studies whose text was made from annotations.
         prevalence: by kind, in the order of the ontology; kinds that no study has come last.
         steps, planes: (label, scans) histograms of stored slice steps and pixel sizes.
         refused: (reason, scans), most common first.
@@ -60,6 +61,8 @@ class Summary:
     twins: tuple[Twins, ...] = field(default=())
     words: tuple[int, int, int] | None = None
     scrubbed: int = 0
+    masks: Mapping[str, int] = field(default_factory=dict)
+    outlined: int = 0
 
 
 def summarise(root: Path | str) -> Summary:
@@ -86,6 +89,8 @@ def summarise(root: Path | str) -> Summary:
         conflicts=Counter(kind for extra in extras.values() for kind in extra.get("conflicts", ())),
         twins=near_duplicates(prints, patients, splits),
         words=_lengths(rows + texts),
+        masks=Counter(str(extra["masks"]) for extra in extras.values() if "masks" in extra),
+        outlined=sum("outlines" in row for row in rows),
         scrubbed=sum(int(extra.get("scrubbed", 0)) for extra in [*extras.values(), *texts]),
     )
 
@@ -99,6 +104,7 @@ def write_data_report(root: Path | str, title: str) -> Summary:
     text = page.from_string(_template()).render(s=found, title=title, splits=SPLITS, total=sum(found.studies.values()))
     plain = {"studies": dict(found.studies), "patients": dict(found.patients), "texts": dict(found.texts),
              "refused": dict(found.refused), "near_duplicates": len(found.twins),
+             "masks": dict(found.masks), "outlined": found.outlined,
              "prevalence": {p.kind: [dict(p.present), dict(p.known)] for p in found.prevalence}}  # fmt: skip
     for name, content in (("report.html", text), ("summary.json", json.dumps(plain, indent=1) + "\n")):
         temporary = Path(root) / f".{name}.{os.getpid()}.partial"

@@ -30,11 +30,15 @@ class Targets:
             named region (a finding "in the mediastinum" may or may not be at the aorta).
         size: log(1 + long axis in mm) of the largest finding of the kind.
         attributes: attribute name -> index into ``facts.attribute_table()[name]``, -1 where not said.
-        dense: 1 for fine tokens that hold lesion voxels, None when no study of the batch has them.
+        dense: 1 for fine tokens that hold lesion voxels, 0.5 where readers disagree (nothing is learned there), None
+            when no study of the batch has them.
         dense_known: studies whose lesions were outlined.
+        dense_kinds: kinds that were outlined in them; None when all were.
         boxes: boxes of single lesions: (z, y, x) of the low, then of the high corner, in mm from the middle of the
             grid; None when no study has them.
         box_kinds: index of each box's kind, -1 where there is no box.
+        box_masks: share of the cells of the region grid that each of these lesions fills, zeros for one that was only
+            boxed; None when no study has outlines.
         change: what became of each kind since the earlier scan, index into ``beside.CHANGES``, -1 where not known.
     """
 
@@ -49,6 +53,8 @@ class Targets:
     dense_known: Bool[Tensor, " b"]
     boxes: Float[Tensor, "b o 6"] | None = None
     box_kinds: Int[Tensor, "b o"] | None = None
+    box_masks: Float[Tensor, "b o t h w"] | None = None
+    dense_kinds: Bool[Tensor, "b f"] | None = None
     change: Int[Tensor, "b f"] | None = None
 
     def to(self, device: torch.device | str) -> Targets:

@@ -64,9 +64,13 @@ def warp(
         moved = np.stack([_sampled(channel.astype(np.float32), place, size, 0.0) for channel in array])
         return np.clip(np.rint(moved), 0, 255).astype(array.dtype)
 
-    hu = _sampled(
-        sample.hu.astype(np.float32), move.places(sample.hu.shape, zoom), np.array(sample.spacing), float(AIR)
-    )
+    voxels, size = move.places(sample.hu.shape, zoom), np.array(sample.spacing)
+    hu = _sampled(sample.hu.astype(np.float32), voxels, size, float(AIR))
+
+    def outline(mask: np.ndarray) -> np.ndarray:
+        moved = _sampled(mask.astype(np.float32), voxels, size, 0.0)
+        return moved >= min(0.5, float(moved.max())) if moved.any() else moved > 0
+
     occupancy = shares(sample.occupancy)
     return replace(
         sample,
@@ -78,6 +82,7 @@ def warp(
         lesions=None if sample.lesions is None else shares(sample.lesions),
         valid=_valid(sample, move, zoom),
         boxes=None if sample.boxes is None else _boxes(sample.boxes, move),
+        outlines=None if sample.outlines is None else sample.outlines.mapped(outline),
     )
 
 

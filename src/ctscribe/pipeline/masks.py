@@ -12,7 +12,7 @@ none                     nothing: every region is "not seen"      the rules
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,13 +127,13 @@ def place_outlined(
         )
     placed = outlined.placed
     same = placed.volume.shape == tuple(shape) and np.allclose(placed.volume.spacing, spacing, rtol=1e-3)
-    if not same or placed.occupancy.shape[1:] != tuple(cells):
+    if not same:
         raise UsageError(
             "the model whose own masks are wanted reads another grid",
-            expected=f"{tuple(shape)} voxels at {tuple(spacing)} mm, masks of {tuple(cells)} cells",
-            got=f"{placed.volume.shape} voxels at {placed.volume.spacing} mm, masks of {placed.occupancy.shape[1:]} cells",
+            expected=f"{tuple(shape)} voxels at {tuple(spacing)} mm",
+            got=f"{placed.volume.shape} voxels at {placed.volume.spacing} mm",
         )
-    return placed
+    return placed if placed.occupancy.shape[1:] == tuple(cells) else replace(placed, occupancy=_pooled(placed, cells))
 
 
 def hard(placed: Placed, source: str, dice: float) -> Segmentation:
@@ -167,6 +167,14 @@ def lungs_dice(placed: Placed, rules: Segmentation) -> float:
     truth = there.sum(0)
     both = float((own * truth).sum())
     return 2 * both / max(float((own**2).sum() + (truth**2).sum()), 1e-6)
+
+
+def _pooled(placed: Placed, cells: tuple[int, int, int]) -> Float[np.ndarray, "r t h w"]:
+    """Soft masks on another grid of cells: the mean of what a cell holds."""
+    import torch
+    from torch.nn.functional import adaptive_avg_pool3d
+
+    return adaptive_avg_pool3d(torch.from_numpy(placed.occupancy), cells).numpy()
 
 
 def _stretched(soft: Float[np.ndarray, "t h w"], shape: tuple[int, int, int]) -> Float[np.ndarray, "z y x"]:

@@ -29,19 +29,21 @@ from typing import Any
 
 import numpy as np
 
-from ctscribe.data.anatomy import Segmentation, from_label_map, segment
-from ctscribe.data.batch import Sample
+from ctscribe.data.anatomy import Segmentation
+from ctscribe.data.batch import Sample, with_outlines
 from ctscribe.data.chunked import save_volume
 from ctscribe.data.deidentify.headers import identifiers_in
 from ctscribe.data.deidentify.text import scrub, without_placeholders
 from ctscribe.data.fingerprint import fingerprint
 from ctscribe.data.manifest import Split, draw_split
+from ctscribe.data.outlines import Outlines, joined, largest_first, outline_of_points
 from ctscribe.data.pseudonym import Pseudonyms
 from ctscribe.data.sources import Lesion, Source, SourceStudy
 from ctscribe.data.sources.reading import read_scan
 from ctscribe.data.sources.truth import Truth, truth_of
 from ctscribe.data.store import StoreLayout, StudyStoreWriter, written_ids
 from ctscribe.errors import InputRefused, TrainingError, UsageError
+from ctscribe.pipeline.lesions import outlines_of_map
 from ctscribe.tensors import Volume
 from ctscribe.training.failures import check_disk, clear_failures
 from ctscribe.training.prepare import Preparation
@@ -75,7 +77,6 @@ class Job:
     id: str
     study: SourceStudy
     prepare: Preparation
-    regions_scheme: str | None
     scrub: bool
     volumes: Path | None
     extra: dict[str, Any]
@@ -89,7 +90,6 @@ def fill_from_source(
     processes: int = 1,
     limit: int | None = None,
     scrub_texts: bool = True,
-    regions_scheme: str | None = None,
     volumes: Path | None = None,
     show: Show | None = None,
 ) -> Filled:
@@ -102,7 +102,6 @@ def fill_from_source(
         processes: that prepare at the same time.
         limit: stop after so many studies of the source.
         scrub_texts: take identifying passages out of the texts (see `ctscribe.data.deidentify.text`).
-        regions_scheme: of the label maps that come with the scans (see `anatomy.from_label_map`).
         volumes: also keep each scan at full resolution there (`ctscribe.data.chunked`), under the study's id.
         show: called with (done, all).
 
@@ -114,7 +113,8 @@ def fill_from_source(
     out.mkdir(parents=True, exist_ok=True)
     names = Pseudonyms.from_file(out / "key")
     studies = list(source.studies())[:limit]
-    make = Jobs(source, names, prepare, _splits(studies), scrub_texts, regions_scheme, volumes)
+    prepare.check()
+    make = Jobs(source, names, prepare, _splits(studies), scrub_texts, volumes)
     jobs = [make.job(study) for study in studies]
     scans, texts = [j for j in jobs if j.study.image is not None], [j for j in jobs if j.study.image is None]
     with clear_failures(out):
@@ -140,19 +140,19 @@ class Jobs:
     prepare: Preparation
     splits: dict[str, Split]
     scrub_texts: bool
-    regions_scheme: str | None
     volumes: Path | None
 
     def job(self, study: SourceStudy) -> Job:
         found = 0
         if self.scrub_texts:
             study, found = scrubbed(study, (study.study, study.patient))
-        if study.regions is not None and self.regions_scheme is None:
-            raise UsageError(
-                f"{study.where} names a label map of regions",
-                expected="the scheme of its labels",
-                hint="give --regions-scheme, or leave the column empty to segment by the built-in rules",
-            )
+        for path, option in ((study.regions, "regions_scheme"), (study.lesions, "lesions_scheme")):
+            if path is not None and not getattr(self.prepare, option):
+                raise UsageError(
+                    f"{study.where} names a label map of {option.partition('_')[0]}",
+                    expected="the scheme of its labels",
+                    hint=f"give --{option.replace('_', '-')}, or leave the column empty",
+                )
         extra: dict[str, Any] = {
             "source": self.source.name,
             "patient": self._name("patient", study.patient),
@@ -163,9 +163,9 @@ class Jobs:
             extra["prior"] = self.id(study.prior)
         if study.synthetic:
             extra["synthetic_text"] = True
-        return Job(
-            self.id(study.study), study, self.prepare, self.regions_scheme, self.scrub_texts, self.volumes, extra
-        )
+        if study.image is not None:
+            study = replace(study, regions=self.prepare.label_map(study))
+        return Job(self.id(study.study), study, self.prepare, self.scrub_texts, self.volumes, extra)
 
     def id(self, study: str) -> str:
         return f"{self.source.name}-{self._name('study', study)}"
@@ -265,8 +265,9 @@ def prepare_job(job: Job) -> Outcome:
     """One study, or why it cannot be used. Runs in a process of its own."""
     try:
         study = read_scan(job.study, job.prepare.policy)
-        segmentation = _regions(job, study.volume)
-        sample, grid = job.prepare.sample(study, segmentation, job.id)
+        outlined = job.prepare.outline(study, job.study.regions, job.study.where)
+        sample, grid = job.prepare.sample(study, outlined, job.id)
+        mapped = _mapped(job, study.volume, grid)
     except InputRefused as error:
         return Refusal(job.id, job.study.where, error.code, _reason(job, error))
     if job.volumes is not None:
@@ -275,7 +276,7 @@ def prepare_job(job: Job) -> Outcome:
         # The headers know names that the manifest does not.
         cleaned, found = scrubbed(job.study, identifiers_in(job.study.image))
         job = replace(job, study=cleaned, extra={**job.extra, "scrubbed": job.extra["scrubbed"] + found})
-    lesions = [_with_place(lesion, segmentation, study.volume) for lesion in _lesions(job, study)]
+    lesions = [_with_place(lesion, outlined.chest, study.volume) for lesion in _lesions(job, study)]
     truth = truth_of(job.study, lesions)
     boxes, kinds = boxes_on_grid(lesions, grid)
     sample = replace(
@@ -286,22 +287,39 @@ def prepare_job(job: Job) -> Outcome:
         language=job.study.language,
         boxes=boxes,
         box_kinds=kinds,
+        outlines=joined([part for part in (_outlined(job.study, lesions, grid), mapped) if part is not None]),
         history=without_placeholders(job.study.history, job.study.language),
         labs=job.study.labs,
         prior_days=job.study.prior_days,
     )
-    return sample, {**job.extra, **_account(job, truth, sample), "spacing_read": list(study.ingest.stored_spacing)}
+    told = {"spacing_read": list(study.ingest.stored_spacing), "masks": outlined.segmentation.source}
+    return with_outlines(sample), {**job.extra, **_account(job, truth, sample), **told}
 
 
-def _regions(job: Job, volume: Volume) -> Segmentation:
-    if job.study.regions is None or job.regions_scheme is None:
-        return segment(volume)
-    return from_label_map(job.study.regions, volume, job.regions_scheme)
+def _outlined(study: SourceStudy, lesions: list[Lesion], grid: Volume) -> Outlines | None:
+    """What the annotation outlined, on the model's grid; None where there is none, or only boxes."""
+    if study.annotation is None or any(lesion.points is None or lesion.point_mm is None for lesion in lesions):
+        return None
+    found = (
+        outline_of_points(
+            lesion.finding.kind, lesion.points, lesion.point_mm, grid, sure=lesion.finding.status == "present"
+        )
+        for lesion in lesions
+        if lesion.points is not None and lesion.point_mm is not None
+    )
+    return Outlines(grid.shape, largest_first(x for x in found if x is not None), study.looked_for or None)
+
+
+def _mapped(job: Job, scan: Volume, grid: Volume) -> Outlines | None:
+    """Lesions of the label map that comes with the scan."""
+    if job.study.lesions is None:
+        return None
+    return outlines_of_map(job.study.lesions, scan, job.prepare.lesions_scheme, grid)
 
 
 def _reason(job: Job, error: InputRefused) -> str:
     """What is wrong, without the name of the file: file names are identifiers too."""
-    named = [p.name for p in (job.study.image, job.study.regions) if p is not None]
+    named = [p.name for p in (job.study.image, job.study.regions, job.study.lesions) if p is not None]
     return scrub(error.what, (*named, *(Path(n).stem for n in named), job.study.study, job.study.patient)).text
 
 

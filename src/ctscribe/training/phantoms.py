@@ -27,6 +27,7 @@ from ctscribe import ontology
 from ctscribe.data.anatomy import Segmentation, segment
 from ctscribe.data.augment import AIR, roll_in
 from ctscribe.data.batch import Sample
+from ctscribe.data.outlines import Outline, Outlines, largest_first
 from ctscribe.data.store import StoreLayout, StudyStore, StudyStoreWriter, written_ids
 from ctscribe.errors import CTScribeError, TrainingError
 from ctscribe.phantom import DEMO_GRID, GridSpec, LesionPrior, PhantomStudy, generate
@@ -115,6 +116,7 @@ def phantom_sample(seed: int, plan: PhantomPlan) -> tuple[Sample, dict[str, obje
         present=present,
         findings=study.findings,
         dense=lesion_tokens(study, plan.token_grid, moved),
+        outlines=outlines_of(study, moved),
     )
     masks = "none" if segmentation is None else segmentation.source
     return sample, {"seed": seed, "masks": masks, "refusal": refusal, "shift": list(moved)}
@@ -140,6 +142,12 @@ def lesion_tokens(
         for column in (kinds[k] for k in ontology.implied(kind)):
             flags[column, t, h, w] = True
     return flags
+
+
+def outlines_of(study: PhantomStudy, moved: tuple[int, int, int] = (0, 0, 0)) -> Outlines:
+    """Every lesion that was drawn, voxel by voxel, of a study that was shifted by ``moved`` voxels (z, y, x)."""
+    drawn = largest_first(Outline(kind, piece.box_index[0], piece.mask) for kind, piece in study.kind_masks())
+    return Outlines(study.volume.shape, drawn).shifted(moved)
 
 
 def _segment(study: PhantomStudy) -> tuple[Segmentation | None, str | None]:

@@ -230,24 +230,58 @@ class LesionMap:
         return shares.reshape(-1, *grid_shape).astype(np.float32), kinds
 
 
-def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Mapping[int, str]) -> LesionMap:
+def lesion_names_of(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]:
+    """Label value -> finding kind, of a scheme in `lesion_schemes`, of a JSON file or of an nnU-Net ``dataset.json``.
+
+    Raises:
+        UsageError: unknown scheme, or a finding kind that does not exist.
+    """
+    if isinstance(scheme, Mapping):
+        names = dict(scheme)
+    elif str(scheme) in lesion_schemes():
+        return lesion_schemes()[str(scheme)]
+    elif not Path(scheme).is_file():
+        raise UsageError(
+            f"unknown scheme of lesions {str(scheme)!r}" if str(scheme) else "a map of lesions needs its scheme",
+            expected="one of " + ", ".join(lesion_schemes()) + ", or a JSON file of finding kinds",
+        )
+    else:
+        names = _lesions_of_file(Path(scheme))
+    strange = sorted(set(names.values()) - set(ontology.findings()))
+    if strange or not names:
+        raise UsageError("the scheme names findings that do not exist", got=", ".join(strange) or "no finding at all")
+    return names
+
+
+def _lesions_of_file(path: Path) -> dict[int, str]:
+    """A table ``{"1": "lung_nodule"}``, or those classes of an nnU-Net model that are findings by id or English name."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored.get("labels"), dict):
+            return {int(value): str(kind) for value, kind in stored.items()}
+        spoken = {_plain_name(n): kind.id for kind in ontology.findings().values() for n in (kind.id, *kind.names["en"])}
+        pairs = [(k, v) if not str(k).isdecimal() else (v, k) for k, v in stored["labels"].items()]
+        named = {int(value): _plain_name(str(name)) for name, value in pairs if not isinstance(value, list)}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"{path.name} is not a table of lesion labels", expected='JSON such as {"1": "lung_nodule"}', got=str(error)
+        ) from error
+    return {value: spoken[name] for value, name in named.items() if value > 0 and name in spoken}
+
+
+def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Path | Mapping[int, str]) -> LesionMap:
     """Read outlined lesions from a NIfTI label map; every connected piece of a label is a lesion (at most 255).
 
     Args:
         path: label map in any orientation and spacing; integer values.
         volume: the scan, in canonical orientation.
-        scheme: a name in `lesion_schemes`, or label value -> finding kind.
+        scheme: see `lesion_names_of`.
 
     Raises:
         UsageError: unknown scheme, or a finding kind that does not exist.
         UnreadableInput: see `from_label_map`.
     """
-    if isinstance(scheme, str) and scheme not in lesion_schemes():
-        raise UsageError(f"unknown scheme of lesions {scheme!r}", expected="one of " + ", ".join(lesion_schemes()))
-    names = lesion_schemes()[scheme] if isinstance(scheme, str) else scheme
-    strange = sorted(set(names.values()) - set(ontology.findings()))
-    if strange:
-        raise UsageError("the scheme names findings that do not exist", got=", ".join(strange))
+    names = lesion_names_of(scheme)
     stored, affine = _read(Path(path))
     on_grid = resample(stored, affine, volume)
     pieces: list[tuple[int, str, np.ndarray, int]] = []
@@ -259,7 +293,7 @@ def lesions_from_label_map(path: str | Path, volume: Volume, scheme: str | Mappi
     labels = np.zeros(volume.shape, np.uint8)
     for number, (_, _, numbered, piece) in enumerate(pieces, start=1):
         labels[numbered == piece] = number
-    source = scheme if isinstance(scheme, str) else "lesions named by the caller"
+    source = "lesions named by the caller" if isinstance(scheme, Mapping) else Path(scheme).name
     return LesionMap(labels, tuple(kind for _, kind, _, _ in pieces), source)
 
 

@@ -178,8 +178,9 @@ def _row(row: ManifestRow, copier: Copier) -> dict[str, object] | None:
         plain["prior_days"] = row.prior_days  # dates stay behind: only what lies between two scans is told
     if row.labs:
         plain["labs"] = dict(row.labs)
-    if row.regions is not None:
-        plain["regions"] = next(copier.files(row.regions, row.patient))[0]
+    for column, labels in (("regions", row.regions), ("lesions", row.lesions)):
+        if labels is not None:
+            plain[column] = next(copier.files(labels, row.patient))[0]
     if row.split is not None:
         plain["split"] = row.split
     return plain

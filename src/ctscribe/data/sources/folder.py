@@ -40,6 +40,7 @@ class Folder:
                 structured=row.structured,
                 exhaustive=self.exhaustive,
                 regions=row.regions,
+                lesions=row.lesions,
                 prior=row.prior,
                 split=row.split,
                 prior_days=row.prior_days,

@@ -99,6 +99,7 @@ def _lesion(nodule: Nodule, scan: LidcScan, study: Study) -> Lesion:
         points,
         readers=len(nodule.readings),
         point_mm3=scan.pixel_mm**2 * _step(nodule, scan),
+        point_mm=(scan.pixel_mm, scan.pixel_mm, _step(nodule, scan)),
     )
 
 

@@ -29,7 +29,7 @@ class Lesion:
         low, high: corners (x, y, z) of its box, LPS mm.
         points: centres (x, y, z) of the voxels inside it, LPS mm; None when it was boxed, not outlined.
         readers: how many readers marked it.
-        point_mm3: volume that each point stands for.
+        point_mm3: volume that each point stands for; point_mm: its extent (x, y, z) where that is known.
     """
 
     finding: Finding
@@ -38,6 +38,7 @@ class Lesion:
     points: Float[np.ndarray, "n 3"] | None = None
     readers: int = 1
     point_mm3: float = 1.0
+    point_mm: Point | None = None
 
 
 @runtime_checkable
@@ -65,7 +66,7 @@ class SourceStudy:
         exhaustive: True when a kind that nothing mentions counts as absent.
         looked_for: kinds that the annotation's readers searched for: absent where it holds none.
         annotation: finds the lesions once the scan is read; None when there are none.
-        regions: label map of the regions, if one comes with the scan.
+        regions: label map of the regions, if one comes with the scan; lesions: one of outlined lesions.
         sentences: (region name, sentence) pairs of a report that was split by region.
         prior: `study` of the latest earlier scan of the same patient; `prior_days` lie between them, None if not known.
         history: the clinical history; treated like the report when identifiers are taken out.
@@ -90,6 +91,7 @@ class SourceStudy:
     looked_for: tuple[str, ...] = ()
     annotation: Annotation | None = None
     regions: Path | None = None
+    lesions: Path | None = None
     sentences: tuple[tuple[str, str], ...] = ()
     prior: str | None = None
     split: Split | None = None

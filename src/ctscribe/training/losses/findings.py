@@ -15,6 +15,10 @@ from torch.nn import functional as F
 from ctscribe.training.losses import LossValue
 
 
+DOUBT = 0.5
+"""Truth of a token about which readers disagree."""
+
+
 def _masked_mean(value: Tensor, known: Tensor) -> LossValue:
     """Mean of `value` (b, ...) where `known` (b, ...) is true; seen counts studies with any known entry."""
     seen = int(known.flatten(1).any(dim=1).sum())
@@ -96,7 +100,8 @@ class DenseLoss:
     A lesion fills a few of thousands of tokens. Easy tokens are turned down by (1 - p_true)^gamma, and every kind's sum
     is divided by its own number of positive tokens in the batch, so that a 5 mm granuloma weighs as much as emphysema;
     the loss is the mean over kinds. A kind that is present without one marked token was not drawn as voxels; it weighs
-    nothing, for "absent everywhere" would be a lie.
+    nothing, for "absent everywhere" would be a lie; nor does a kind that nobody outlined, or a token about which the
+    readers disagree.
 
     Args:
         alpha: weight of positive tokens, 1 - alpha that of negative ones.
@@ -117,13 +122,16 @@ class DenseLoss:
         truth = targets.dense.flatten(2)[rows]
         score = logits.flatten(2)[rows].float()
         drawn = truth.any(dim=2) | (targets.presence[rows] == 0)
-        known = (targets.presence_known[rows] & drawn)[..., None]
+        known = targets.presence_known[rows] & drawn
+        if targets.dense_kinds is not None:
+            known = known & targets.dense_kinds[rows]
+        known = known[..., None] & (truth != DOUBT)
         if not known.any():
             return LossValue.nothing(logits)
         cost = F.binary_cross_entropy_with_logits(score, truth, reduction="none")
         focus = (1 - torch.exp(-cost)) ** self.gamma
         weight = known * torch.where(truth > 0, self.alpha, 1 - self.alpha) * focus
         positives = (truth * known).sum(dim=(0, 2)).clamp(min=self.least)
-        kinds = known.any(dim=0).squeeze(-1)
+        kinds = known.any(dim=2).any(dim=0)
         per_kind = (cost * weight).sum(dim=(0, 2)) / positives
-        return LossValue(per_kind[kinds].mean(), int(known.any(dim=1).sum()))
+        return LossValue(per_kind[kinds].mean(), int(known.flatten(1).any(dim=1).sum()))

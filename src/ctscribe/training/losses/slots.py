@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -54,11 +54,15 @@ def match(cost: Float[Tensor, "s o"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " 
 
 @dataclass(frozen=True)
 class Lesions:
-    """What one study's slots should hold: kinds, boxes in mm, masks on the mid grid (None where only boxes known)."""
+    """What one study's slots should hold: kinds, boxes in mm, masks on the mid grid (None where only boxes known).
+
+    ``looked_for``: kinds that were outlined; of others it is not known that a slot should not hold them. None for all.
+    """
 
     kinds: Int[Tensor, " o"]
     boxes: Float[Tensor, "o 6"]
-    masks: Float[Tensor, "o n"] | None
+    masks: Float[Tensor, "o *n"] | None
+    looked_for: Bool[Tensor, " f"] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,9 @@ class SlotLoss:
     """Cross-entropy of the kind, L1 and GIoU of the box, Dice of the mask, on the best assignment of slots to lesions.
 
     Reads ``outputs.scene`` (``slot_boxes``, ``slot_kinds``, ``slot_masks``) and the lesions of ``batch.targets``. Slots
-    without a lesion learn to say "nothing" with a small weight, for most are empty; where only boxes are known the mask
-    part is left out; studies with neither outlines nor boxes weigh nothing.
+    without a lesion learn to say "nothing" with a small weight, for most are empty; where only some kinds were outlined
+    they learn to say none of these. Where only boxes are known the mask part is left out; studies with neither outlines
+    nor boxes weigh nothing.
 
     Args:
         kind: weight of the cross-entropy, and of the kind's probability in the assignment.
@@ -132,6 +137,9 @@ class SlotLoss:
         weight = torch.full_like(logits[:, 0], self.empty)
         weight[slots] = 1.0
         entropy = F.cross_entropy(logits, truth, reduction="none")
+        if lesions.looked_for is not None:
+            silent = -torch.log1p(-logits.softmax(-1)[:, :-1][:, lesions.looked_for].sum(-1).clamp_max(1 - 1e-6))
+            entropy = torch.where(truth == logits.shape[1] - 1, silent, entropy)
         value = self.kind * (entropy * weight).sum() / weight.sum()
         if len(slots):
             said, wanted = boxes[slots], lesions.boxes[objects]
@@ -143,17 +151,37 @@ class SlotLoss:
 
 
 def lesions_of(targets: Targets | None, visual: VisualTokens, most: int) -> Iterator[tuple[int, Lesions]]:
-    """(row, lesions) of every study with outlines, and of every study without them that has boxes."""
+    """(row, lesions) of every study with outlines, and of every study without them that has boxes.
+
+    Lesions that were outlined one by one are taken as they are; where only lesion tokens are known, their connected
+    pieces stand for lesions.
+    """
     if targets is None:
         return
     found = objects_of(targets, most)
     for row in range(len(targets.dense_known)):
-        if found is not None and bool(found.known[row]):
+        looked_for = None if targets.dense_kinds is None else targets.dense_kinds[row]
+        looked_for = None if looked_for is None or bool(looked_for.all()) else looked_for
+        single = _single(targets, row, most)
+        if single is not None and single.masks is not None:
+            masks = F.adaptive_avg_pool3d(single.masks.unsqueeze(0), visual.mid.grid)[0].flatten(1)
+            yield row, Lesions(single.kinds, single.boxes, masks, looked_for)
+        elif found is not None and bool(found.known[row]):
             real = found.kind[row] >= 0
             boxes = boxes_in_mm(found.boxes[row, real], visual.fine, row)
             masks = F.adaptive_avg_pool3d(found.masks[row : row + 1], visual.mid.grid)[0, real].flatten(1)
-            yield row, Lesions(found.kind[row, real], boxes, masks)
-        elif targets.boxes is not None and targets.box_kinds is not None:
-            real = targets.box_kinds[row] >= 0
-            if bool(real.any()):
-                yield row, Lesions(targets.box_kinds[row, real][:most], targets.boxes[row, real][:most], None)
+            yield row, Lesions(found.kind[row, real], boxes, masks, looked_for)
+        elif single is not None:
+            yield row, single
+
+
+def _single(targets: Targets, row: int, most: int) -> Lesions | None:
+    """Boxes of single lesions, and their masks (o, t, h, w) where they were outlined; None for a study without."""
+    if targets.boxes is None or targets.box_kinds is None:
+        return None
+    real = targets.box_kinds[row] >= 0
+    if not bool(real.any()):
+        return None
+    masks = None if targets.box_masks is None else targets.box_masks[row, real][:most]
+    outlined = masks is not None and bool(masks.flatten(1).any(1).all())
+    return Lesions(targets.box_kinds[row, real][:most], targets.boxes[row, real][:most], masks if outlined else None)
