@@ -12,7 +12,8 @@ from ctscribe import ontology
 from ctscribe.checkpoint import ModelInfo
 from ctscribe.data.anatomy import Segmentation
 from ctscribe.data.study import IngestReport, SourceMap, Study, Technique
-from ctscribe.model import Description, Detection, GridContract, Thresholds
+from ctscribe.data.outlines import Outlines
+from ctscribe.model import Description, Detection, GridContract, SlotObject, Thresholds
 from ctscribe.report import Finding
 from ctscribe.report.render import render_text
 from ctscribe.tensors import Affine, Volume
@@ -80,6 +81,7 @@ class FakeModel:
     probability: dict[str, float] = field(default_factory=lambda: {"lung_nodule": 0.9, "pleural_effusion": 0.1})
     never: tuple[str, ...] = ()
     text: str | None = None
+    slots: tuple[SlotObject, ...] = ()
     grid: GridContract = GridContract(shape=(32, 64, 64), spacing=(7.5, 5.5, 5.5))
     cells: tuple[int, int, int] = (16, 16, 16)
     regions: tuple[str, ...] = ontology.model_regions()
@@ -87,7 +89,12 @@ class FakeModel:
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def describe(
-        self, volume: Volume, occupancy: np.ndarray, present: np.ndarray, languages: Sequence[str]
+        self,
+        volume: Volume,
+        occupancy: np.ndarray,
+        present: np.ndarray,
+        languages: Sequence[str],
+        lesions: Outlines | None = None,
     ) -> Description:
         assert volume.shape == self.grid.shape
         assert occupancy.shape == (len(self.regions), *self.cells)
@@ -99,7 +106,14 @@ class FakeModel:
             for kind, chance in self.probability.items()
         )
         texts = {code: self.text or render_text(self.findings, code) for code in languages}
-        return Description(texts, detections, self.findings)
+        return Description(texts, detections, self.findings, slots=self.slots)
+
+    @property
+    def model(self) -> FakeModel:
+        return self
+
+    def check_lesions(self) -> None:
+        """Takes any."""
 
     def _regions(self, kind: str) -> tuple[str, ...]:
         named = [f.regions for f in self.findings if f.kind == kind and f.regions]

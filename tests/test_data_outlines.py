@@ -184,7 +184,7 @@ def test_a_study_without_lesion_masks_trains_beside_one_with_them() -> None:
     outputs = ModelOutputs(visual, scene, scene.findings)
     taught = SlotLoss()(outputs, both)
     assert taught.seen == 1
-    (taught.value + DenseLoss()(outputs, both).value).backward()
+    (taught.value + DenseLoss()(outputs, both).value + scene.findings.presence.square().mean()).backward()
     assert model.scene.lesion_pool.kind.weight.grad is not None
     assert all(torch.isfinite(p.grad).all() for p in model.scene.parameters() if p.grad is not None)
     alone = batch(None)

@@ -36,6 +36,7 @@ from safetensors.torch import load_file, save_file
 from ctscribe import config as cfg
 from ctscribe import ontology
 from ctscribe.beside import StudyBeside
+from ctscribe.data.outlines import Outlines
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.language.config import LanguageConfig
 from ctscribe.language.hosts import host_from_description
@@ -101,9 +102,10 @@ class LoadedModel:
         present: Bool[np.ndarray, " r"],
         languages: Sequence[str],
         beside: StudyBeside | None = None,
+        lesions: Outlines | None = None,
     ) -> Description:
         """See `CTReportModel.describe`; uses this checkpoint's thresholds."""
-        return self.model.describe(volume, occupancy, present, languages, self.thresholds, beside)
+        return self.model.describe(volume, occupancy, present, languages, self.thresholds, beside, lesions)
 
 
 def bundled() -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ctscribe import ontology
 from ctscribe.beside import CHANGES, InputsConfig, StudyBeside
+from ctscribe.data.outlines import Outlines
 from ctscribe.errors import UsageError
 from ctscribe.facts import LARGEST_MM, FindingFacts, attribute_table, findings_of, places_of
 from ctscribe.language.prompt import ReportTokenizer
@@ -117,11 +118,24 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class SlotObject:
+    """A lesion that one slot holds: its kind and how probable it is, and its box.
+
+    ``box``: (z, y, x) of the low, then of the high corner, in mm from the middle of the model's grid.
+    """
+
+    kind: str
+    probability: float
+    box: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Description:
     """What the model has to say about one scan: a text per language, and what was detected.
 
     ``changes``: what became of each kind of finding since the earlier scan and how sure that is, for kinds that were
-    found in one of the two. ``violations``: rules of anatomy that what was marked breaks.
+    found in one of the two. ``violations``: rules of anatomy that what was marked breaks. ``slots``: lesions that slots
+    hold, most probable first; none without the head that names them (``scene.slot_objects``).
     """
 
     texts: dict[str, str]
@@ -129,6 +143,7 @@ class Description:
     findings: tuple[Finding, ...]
     changes: dict[str, tuple[str, float]] = field(default_factory=dict)
     violations: tuple[Violation, ...] = ()
+    slots: tuple[SlotObject, ...] = ()
 
 
 @runtime_checkable
@@ -206,23 +221,30 @@ class CTReportModel(nn.Module):
         languages: Sequence[str],
         thresholds: Thresholds | None = None,
         beside: StudyBeside | None = None,
+        lesions: Outlines | None = None,
     ) -> Description:
         """Detect, decide, write. ``volume`` must lie on the model's grid; ``occupancy`` follows `model_regions()`.
 
+        ``lesions`` that somebody outlined become nodes of the scene.
+
         Raises:
-            UsageError: ``beside`` holds something that the model does not read.
+            UsageError: ``beside`` holds something that the model does not read, or it has no nodes for lesions.
         """
         self.check_grid(volume)
         self.check_inputs(() if beside is None else beside.given)
         device = next(self.parameters()).device
         batch, masks = on_grid(volume, occupancy, present, device)
+        if lesions is not None:
+            self.check_lesions()
+            masks = _with_lesions(masks, lesions)
         visual, scene = self.see(batch, masks, None if beside is None else beside.to(device))
         limits = thresholds or Thresholds()
         facts = decide(scene.findings, limits)
         texts = {code: self.language.write(facts, [code], visual, scene)[0] for code in languages}
         grid = visual.fine.grid
         seen = detections(scene.findings, limits, grid)
-        return Description(texts, seen, findings_of(facts, 0), changes(scene, seen), violations(scene, grid)[0])
+        broken = violations(scene, grid)[0]
+        return Description(texts, seen, findings_of(facts, 0), changes(scene, seen), broken, slot_objects(scene))
 
     @torch.no_grad()
     def outline(self, volume: Volume) -> tuple[Float[np.ndarray, "r t h w"], Bool[np.ndarray, " r"]]:
@@ -241,6 +263,15 @@ class CTReportModel(nn.Module):
         soft = found[0].float().unflatten(-1, visual.fine.grid).cpu().numpy()
         there = soft.max(axis=(1, 2, 3)) > THERE
         return np.where((soft > FAINT) & there[:, None, None, None], soft, 0.0).astype(np.float32), there
+
+    def check_lesions(self) -> None:
+        """Refuse outlined lesions where the scene has no node for them."""
+        if not self.config.scene.lesions:
+            raise UsageError(
+                "this model has no nodes for outlined lesions",
+                expected="a model trained with scene.lesions above 0",
+                hint="leave --lesions out, or train one: `ctscribe train demo model.scene.lesions=8`",
+            )
 
     def require_outlines(self) -> None:
         """Refuse to be asked for masks without a head that makes them."""
@@ -277,6 +308,30 @@ def on_grid(
         names=ontology.model_regions(),
     )
     return batch, masks
+
+
+def _with_lesions(masks: RegionMasks, lesions: Outlines) -> RegionMasks:
+    """The masks of one scan with its outlined lesions."""
+    grid: tuple[int, int, int] = tuple(masks.occupancy.shape[2:])  # type: ignore[assignment]
+    shares = torch.from_numpy(lesions.shares(grid)).float() / 255
+    kinds = torch.from_numpy(lesions.kinds())
+    device = masks.occupancy.device
+    return replace(masks, lesions=shares[None].to(device), lesion_kinds=kinds[None].to(device))
+
+
+@torch.no_grad()
+def slot_objects(scene: SceneTokens) -> tuple[SlotObject, ...]:
+    """What the slots of the first study hold, most probable first; slots that hold nothing are left out."""
+    if scene.slot_boxes is None or scene.slot_kinds is None:
+        return ()
+    kinds = list(ontology.findings())
+    chances = scene.slot_kinds[0].float().softmax(-1)
+    found = [
+        SlotObject(kinds[best], float(chances[slot, best]), tuple(scene.slot_boxes[0, slot].tolist()))
+        for slot, best in enumerate(chances.argmax(-1).tolist())
+        if best < len(kinds)
+    ]
+    return tuple(sorted(found, key=lambda slot: -slot.probability))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from ctscribe.cli.station import (
     WRITER,
     station,
 )
-from ctscribe.cli.segmenting import SCHEME, SEGMENTER, tell_licence
+from ctscribe.cli.segmenting import LESIONS, LESIONS_SCHEME, SCHEME, SEGMENTER, tell_licence
 from ctscribe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def report(
     guidelines: Path | None = GUIDELINES,
     use: list[str] | None = USE,
     scheme: str = SCHEME,
+    lesions: Path | None = LESIONS,
+    lesions_scheme: str = LESIONS_SCHEME,
     identifiers: bool = typer.Option(
         False, "--identifiers", help="Write SOP Instance UIDs into the evidence. They identify the patient's images."
     ),
@@ -137,6 +139,7 @@ def report(
     options["certainty"] = certainty.value
     options["station"] = station(writer, llm, endpoint, llm_folder, llm_set, documents, embeddings, guidelines, use)
     options |= {"segmenter": segmenter, "regions_scheme": scheme}
+    options |= {"lesions": _lesions(lesions, lesions_scheme), "lesions_scheme": lesions_scheme}
     tell_licence(segmenter)
     made, contents = make(path, lang.value, model, options, draw=out is not None)
     written = {} if out is None else screen.write_together(out, contents)
@@ -154,6 +157,19 @@ def _context(words: str) -> Context | None:
     from ctscribe.impression.context import read
 
     return read(words) if words.strip() else None
+
+
+def _lesions(path: Path | None, scheme: str) -> Path | None:
+    """A map of lesions whose scheme is known and which is there."""
+    if path is None and scheme:
+        raise UsageError(f"--lesions-scheme {scheme}", expected="--lesions FILE to go with it")
+    if path is not None:
+        from ctscribe.data.anatomy.labelmaps import lesion_names_of
+
+        lesion_names_of(scheme)
+        if not path.is_file():
+            raise UsageError(f"--lesions {path}", expected="a NIfTI label map", got="no such file")
+    return path
 
 
 def _labs(path: Path | None) -> dict[str, Any] | None:
@@ -188,6 +204,7 @@ def make(
             segmenter=options.get("segmenter", "classical"),
             station=options.get("station"),
             regions_scheme=options.get("regions_scheme", ""),
+            lesions_scheme=options.get("lesions_scheme", ""),
         )
         made = reporter.report(
             path,
@@ -201,6 +218,7 @@ def make(
             history=options.get("history", ""),
             labs=options.get("labs"),
             certainty=options.get("certainty", "text"),
+            lesions=options.get("lesions"),
             on_step=lambda name: step(STEP_NAMES[name]),
         )
         if not draw:

@@ -13,6 +13,9 @@ SEGMENTER = typer.Option(
 SCHEME = typer.Option(
     "", "--regions-scheme", metavar="NAME", help="What a label map's values mean: a scheme, or a JSON file of names."
 )
+LESIONS = typer.Option(
+    None, "--lesions", metavar="FILE", help="Label map of outlined lesions, for models with nodes for them."
+)
 LESIONS_SCHEME = typer.Option(
     "", "--lesions-scheme", metavar="NAME", help="What the values of a map of lesions mean: a scheme, or a JSON file."
 )

@@ -18,11 +18,13 @@ import yaml
 from ctscribe import ontology
 from ctscribe.explain import planes
 from ctscribe.explain.planes import Frame, Plane
+from ctscribe.explain.tree import TreeRow, tree_rows
 from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report import SECTION_NAMES, Evidence, Finding, Sentence
 
 if TYPE_CHECKING:
     from ctscribe.pipeline import ReportResult
+    from ctscribe.pipeline.nodes import LesionNode
 
 OUTLINED: Mapping[str, str] = {
     "right_upper_lobe": "lung-a",
@@ -113,6 +115,7 @@ class Page:
     places: tuple[Place, ...]
     rows: tuple[Row, ...]
     facts: Mapping[str, str]
+    tree: tuple[TreeRow, ...] = ()
 
 
 @dataclass
@@ -132,10 +135,15 @@ class _Gallery:
     def of_finding(self, finding: Finding) -> tuple[str, ...]:
         return tuple(self._id(item, finding) for item in finding.evidence[:MAX_PLACES] if item.box_world)
 
+    def of_node(self, node: LesionNode) -> tuple[str, ...]:
+        return (self._of_kind(node.evidence, node.kind),)
+
     def _id(self, evidence: Evidence, owner: Finding | None) -> str:
-        kind = owner.kind if owner is not None else None
+        return self._of_kind(evidence, owner.kind if owner is not None else None)
+
+    def _of_kind(self, evidence: Evidence, kind: str | None) -> str:
         heat_kind = kind if evidence.source == "detector" else None
-        key = (evidence.region, evidence.box_world, heat_kind, _window(kind))
+        key = (evidence.region, evidence.box_world, evidence.source, heat_kind, _window(kind))
         if key not in self.places:
             self.places[key] = self._draw(f"place-{len(self.places) + 1}", evidence, heat_kind, _window(kind))
         return self.places[key].id
@@ -234,6 +242,7 @@ def build(result: ReportResult) -> Page:
         for code, text in report.texts.items()
     }
     rows = tuple(_row(finding, gallery) for finding in report.findings)
+    tree = tree_rows(result, gallery.of_finding, gallery.of_node)
     return Page(
         tuple(report.texts),
         sections,
@@ -241,6 +250,7 @@ def build(result: ReportResult) -> Page:
         tuple(gallery.places.values()),
         rows,
         _facts(result),
+        tree,
     )
 
 
@@ -300,6 +310,8 @@ def _label(evidence: Evidence) -> dict[str, str]:
     label: dict[str, str] = {}
     for code in LANGUAGES:
         name = region.names[code][0] if region is not None else words()["viewer"][code]
+        if evidence.source in ("lesion", "slot"):
+            name = f"{words()[evidence.source][code]} · {name}"
         label[code] = f"{name} · {words()['slices'][code]} {_range(evidence)}" if evidence.slices else name
     return label
 

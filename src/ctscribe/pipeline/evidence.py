@@ -24,6 +24,7 @@ from ctscribe.tensors import Volume
 if TYPE_CHECKING:
     from ctscribe.data import SourceMap
     from ctscribe.data.anatomy import Segmentation
+    from ctscribe.data.outlines import Outlines
 
 World = tuple[float, float, float]
 Box = tuple[World, World]
@@ -59,7 +60,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the model looked: its grid volume, the regions on the token grid, and the way back to the source."""
+    """Where the model looked: its grid volume, the regions on the token grid, outlined lesions, the way back to the source."""
 
     volume: Volume
     occupancy: Float[np.ndarray, "r t h w"]
@@ -67,6 +68,7 @@ class Placed:
     regions: tuple[str, ...]
     original: Volume
     source: SourceMap
+    lesions: Outlines | None = None
 
 
 def pieces(

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from ctscribe.errors import UsageError
 from ctscribe.ontology import LANGUAGES, Language
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ctscribe.model import Description, Detection
     from ctscribe.pipeline.evidence import Placed
     from ctscribe.pipeline.masks import Outlined
+    from ctscribe.pipeline.nodes import LesionNode
     from ctscribe.pipeline.reading_back import ReadSentence
 
 LanguageChoice = Literal["en", "zh", "both"]
@@ -47,6 +49,7 @@ class ReportResult:
         placed: what the model saw.
         detections: what the model detected, heat maps included, most probable first.
         seconds: wall time of each step.
+        nodes: single lesions below their regions: outlined ones, and those that the model's slots hold.
     """
 
     report: Report
@@ -55,6 +58,7 @@ class ReportResult:
     placed: Placed
     detections: tuple[Detection, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    nodes: tuple[LesionNode, ...] = ()
 
 
 class Reporter:
@@ -69,6 +73,7 @@ class Reporter:
         segmenter: who outlines the regions, see `pipeline.masks`. A label map belongs to one scan: an earlier scan is
             then outlined by the rules.
         regions_scheme: what the values of a label map mean.
+        lesions_scheme: what the values of a map of outlined lesions mean (`report(lesions=...)`).
 
     ```python
     result = Reporter().report("study/", language="both")
@@ -86,6 +91,7 @@ class Reporter:
         segmenter: str = "classical",
         station: Station | None = None,
         regions_scheme: str = "",
+        lesions_scheme: str = "",
     ) -> None:
         from ctscribe.pipeline.masks import Outliner
 
@@ -94,6 +100,7 @@ class Reporter:
         self.identifiers = identifiers
         self.pretrained = pretrained
         self.station = station
+        self.lesions_scheme = lesions_scheme
         self.outliner = Outliner(segmenter, regions_scheme, lambda: self.model)
         self._model: LoadedModel | None = None
 
@@ -124,6 +131,7 @@ class Reporter:
         history: str = "",
         labs: Mapping[str, float] | None = None,
         certainty: Certainty | str = "text",
+        lesions: str | Path | None = None,
         on_step: Callable[[str], None] | None = None,
     ) -> ReportResult:
         """Read a scan and write its report.
@@ -140,6 +148,7 @@ class Reporter:
             labs: laboratory values by name, in the units of ``ontology/labs.yaml``, for models trained with them.
             certainty: ``"text"`` leaves sentences as the writer put them, with ``"words"`` they say likely or possible
                 by calibrated probability, see `pipeline.certainty`.
+            lesions: NIfTI label map of outlined lesions, for models with nodes for them.
             on_step: called with the name of each step as it begins, see `STEPS`.
 
         Raises:
@@ -152,6 +161,7 @@ class Reporter:
         from ctscribe.impression.station import Station
         from ctscribe.pipeline import framing, texts
         from ctscribe.pipeline.certainty import check_calibrated, worded
+        from ctscribe.pipeline.nodes import lesion_nodes
 
         languages = _languages(language)
         if certainty not in get_args(Certainty):
@@ -162,6 +172,8 @@ class Reporter:
             study, model = self._load(Path(path), series)
             if certainty == "words":
                 check_calibrated(model.thresholds)
+            if lesions is not None:
+                model.model.check_lesions()
             beside = self._beside(model, prior, prior_days, history, labs)
         with clock("segment"):
             outlined = self.outliner(study)
@@ -170,10 +182,13 @@ class Reporter:
             chest_notes = self._check(study, outlined.chest)
         with clock("place"):
             placed = self._place(study, outlined, model)
+            if lesions is not None:
+                placed = self._with_lesions(placed, Path(lesions))
         with clock("describe"):
             description = self._describe(model, placed, languages, seed, beside)
         with clock("ground"):
-            read = self._ground(description, segmentation, placed, languages)
+            nodes = lesion_nodes(placed, description.slots)
+            read = self._ground(description, segmentation, placed, languages, nodes)
         with clock("write"):
             said = read
             if certainty == "words":
@@ -200,7 +215,7 @@ class Reporter:
                 ),
                 watermark=dict(model.info.watermark),
             )
-        return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds)
+        return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds, nodes)
 
     def _load(self, path: Path, series: str | None) -> tuple[Study, LoadedModel]:
         from ctscribe.data import load_study
@@ -223,6 +238,13 @@ class Reporter:
             regions=model.regions,
             cells=model.cells,
         )
+
+    def _with_lesions(self, placed: Placed, path: Path) -> Placed:
+        """Outlined lesions join what the model sees."""
+        from ctscribe.pipeline.lesions import outlines_of_map
+
+        outlines = outlines_of_map(path, placed.original, self.lesions_scheme, placed.volume)
+        return replace(placed, lesions=outlines)
 
     def _beside(
         self,
@@ -263,9 +285,9 @@ class Reporter:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            if beside is None:
-                return model.describe(placed.volume, placed.occupancy, placed.present, languages)
-            return model.describe(placed.volume, placed.occupancy, placed.present, languages, beside)
+            more: dict[str, Any] = {"beside": beside, "lesions": placed.lesions}
+            more = {name: value for name, value in more.items() if value is not None}
+            return model.describe(placed.volume, placed.occupancy, placed.present, languages, **more)
 
     def _ground(
         self,
@@ -273,6 +295,7 @@ class Reporter:
         segmentation: Segmentation,
         placed: Placed,
         languages: Sequence[Language],
+        nodes: Sequence[LesionNode],
     ) -> dict[Language, list[ReadSentence]]:
         from ctscribe.pipeline.evidence import Extents, evidence_of
         from ctscribe.pipeline.reading_back import read_back
@@ -282,7 +305,8 @@ class Reporter:
 
         def locate(detection: Detection) -> tuple:
             if detection.kind not in known:
-                known[detection.kind] = evidence_of(detection, placed, identifiers=self.identifiers)
+                single = tuple(node.evidence for node in nodes if node.speaks_for(detection.kind))
+                known[detection.kind] = single + evidence_of(detection, placed, identifiers=self.identifiers)
             return known[detection.kind]
 
         return {
@@ -294,7 +318,6 @@ class Reporter:
 def _with_prior(known: StudyBeside, placed: Placed, days: float | None) -> StudyBeside:
     """An earlier scan, on the model's grid, joins what else is known."""
     import math
-    from dataclasses import replace
 
     import torch
 

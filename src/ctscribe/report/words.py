@@ -24,7 +24,8 @@ class Evidence:
         box_world: two opposite corners ((x, y, z), (x, y, z)) in patient LPS mm.
         slices: original slice numbers (first, last), 1-based, in the order of the source series.
         weight: 0..1, how much this place contributes.
-        source: which part says so: ``"detector"``, ``"attention"``, ``"slot"``, ``"segmentation"`` or ``"truth"``.
+        source: which part says so: ``"detector"``, ``"attention"``, ``"slot"``, ``"lesion"`` (one that was outlined),
+            ``"segmentation"`` or ``"truth"``.
         sop_instance: SOP Instance UID of the middle slice, only if identifiers were asked for.
     """
 
