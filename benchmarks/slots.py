@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.scene_learning import course, look
 from torch import Tensor
 
-from benchmarks.scene_learning import course, look
 from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Collate, StudyBatch
 from ctscribe.data.store import StudyStore

@@ -11,8 +11,8 @@ import numpy as np
 from ctscribe import ontology
 from ctscribe.checkpoint import ModelInfo
 from ctscribe.data.anatomy import Segmentation
-from ctscribe.data.study import IngestReport, SourceMap, Study, Technique
 from ctscribe.data.outlines import Outlines
+from ctscribe.data.study import IngestReport, SourceMap, Study, Technique
 from ctscribe.model import Description, Detection, GridContract, SlotObject, Thresholds
 from ctscribe.report import Finding
 from ctscribe.report.render import render_text

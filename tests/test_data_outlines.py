@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from tests import scene_kit as kit
 
 import tiny
-from tests import scene_kit as kit
 from ctscribe import ontology
 from ctscribe.data.augment import Augment, shift
 from ctscribe.data.batch import Collate, Sample, with_outlines

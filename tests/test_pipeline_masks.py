@@ -81,7 +81,7 @@ def test_own_masks_reach_the_model_soft_and_the_page_hard() -> None:
     where = model.regions.index("right_lower_lobe")
     assert found.placed.present[where]
     assert 0 < found.placed.occupancy[where].min() < found.placed.occupancy[where].max() < 1
-    assert found.segmentation.names == {value: "right_lower_lobe" for value in found.segmentation.names}
+    assert found.segmentation.names == dict.fromkeys(found.segmentation.names, "right_lower_lobe")
     assert found.segmentation.has("right_lung")
     assert found.segmentation.labels.shape == found.study.volume.shape
     assert found.report.provenance.masks.startswith("own: fake ")

@@ -18,7 +18,7 @@ from ctscribe.explain.page import build
 from ctscribe.model import SlotObject, Thresholds
 
 SLOT = SlotObject("lung_nodule", 0.8, (-55.0, 5.0, -85.0, -25.0, 35.0, -55.0))
-"""A box of 30 mm around the small chest's lesion, which lies at z -40, y 20, x -70 mm; the grid's middle is the origin."""
+"""A box of 30 mm around the small chest's lesion at z -40, y 20, x -70 mm; the grid's middle is the origin."""
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,9 @@ def test_outlined_lesions_reach_the_scene_and_slots_come_back(tmp_path: Path) ->
     config = tiny.tiny.model()
     config = replace(config, scene=replace(config.scene, lesions=2, slot_objects=True))
     torch.manual_seed(0)
-    loaded = checkpoint.LoadedModel(CTReportModel(config, tiny.tokenizer()).eval(), fakes.FakeModel().info, Thresholds())
+    loaded = checkpoint.LoadedModel(
+        CTReportModel(config, tiny.tokenizer()).eval(), fakes.FakeModel().info, Thresholds()
+    )
     seen = []
     inner = loaded.model.scene.forward
     loaded.model.scene.forward = lambda *a, **k: seen.append(inner(*a, **k)) or seen[-1]

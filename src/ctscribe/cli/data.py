@@ -62,7 +62,7 @@ def segment(
     Examples:
 
     * `ctscribe segment study/ --out labels.nii.gz`
-    * `ctscribe segment study/ --out labels.nii.gz --segmenter labelmap:total.nii.gz --regions-scheme totalsegmentator_v2`
+    * `ctscribe segment study/ --out labels.nii.gz --segmenter labelmap:m.nii.gz --regions-scheme totalsegmentator_v2`
     """
     from ctscribe.data import load_study
     from ctscribe.pipeline.masks import Outliner

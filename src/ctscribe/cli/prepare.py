@@ -36,7 +36,7 @@ def prepare(
     Examples:
 
     * `ctscribe prepare manifest.csv --out store`
-    * `ctscribe prepare manifest.csv --out store --segmenter labelmap:masks/{name}.nii.gz --regions-scheme lungmask_r231`
+    * `ctscribe prepare manifest.csv --out store --segmenter labelmap:m/{name}.nii.gz --regions-scheme lungmask_r231`
     * `ctscribe prepare CT-RATE --source ct-rate --out store --processes 16`
     """
     from ctscribe.cli import screen

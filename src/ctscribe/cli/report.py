@@ -10,6 +10,7 @@ import typer
 
 from ctscribe.cli import screen
 from ctscribe.cli.data import PATH, SERIES
+from ctscribe.cli.segmenting import LESIONS, LESIONS_SCHEME, SCHEME, SEGMENTER, tell_licence
 from ctscribe.cli.station import (
     DOCUMENTS,
     EMBEDDINGS,
@@ -22,7 +23,6 @@ from ctscribe.cli.station import (
     WRITER,
     station,
 )
-from ctscribe.cli.segmenting import LESIONS, LESIONS_SCHEME, SCHEME, SEGMENTER, tell_licence
 from ctscribe.errors import UsageError
 
 if TYPE_CHECKING:

@@ -253,7 +253,9 @@ def _with_lesions(targets: Targets, samples: Sequence[Sample]) -> Targets:
     most = min(MOST_LESIONS, max(len(boxes) for boxes, _, _ in listed))
     if any(truths) and targets.dense is not None:
         known = [np.ones(len(order), bool) if t is None else t.known() for t in truths]
-        targets = replace(targets, dense=_with_doubt(targets.dense, truths), dense_kinds=torch.from_numpy(np.stack(known)))
+        targets = replace(
+            targets, dense=_with_doubt(targets.dense, truths), dense_kinds=torch.from_numpy(np.stack(known))
+        )
     if not most:
         return targets
     rows, grid = len(samples), samples[0].occupancy.shape[1:]

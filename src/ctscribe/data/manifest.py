@@ -48,7 +48,18 @@ from ctscribe.report.codec import from_plain
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 REQUIRED = ("study", "patient", "image")
-COLUMNS = (*REQUIRED, "findings", "impression", "language", "structured", "prior", "regions", "lesions", "split", *KNOWN_COLUMNS)
+COLUMNS = (
+    *REQUIRED,
+    "findings",
+    "impression",
+    "language",
+    "structured",
+    "prior",
+    "regions",
+    "lesions",
+    "split",
+    *KNOWN_COLUMNS,
+)
 PLAIN = ("structured", "labs")
 """Columns that hold more than a text."""
 SHOWN = 8

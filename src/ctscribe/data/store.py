@@ -332,7 +332,7 @@ def _beside_of(sample: Sample) -> dict[str, Any]:
 
 
 def sample_of_row(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sample:
-    """The study again, from its row and its arrays: ``hu``, ``occupancy`` and, where outlined, ``dense``, ``outlines``."""
+    """The study again, from its row and its arrays: ``hu``, ``occupancy``, if outlined ``dense`` and ``outlines``."""
     z, y, x = row["spacing"]
     sample = Sample(
         id=row["id"],

@@ -1,4 +1,4 @@
-"""The scene as a tree: regions with their volumes, and below them lesions, slots and stated findings with their sizes."""
+"""The scene as a tree: regions with their volumes, below them lesions, slots and stated findings with their sizes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ctscribe.report import Finding
 
 What = Literal["region", "lesion", "slot", "finding"]
+_Entry = tuple[What, Mapping[str, str], str, float | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,14 @@ def tree_rows(
     of_finding: Callable[[Finding], tuple[str, ...]],
     of_node: Callable[[LesionNode], tuple[str, ...]],
 ) -> tuple[TreeRow, ...]:
-    """From the root down. What lies in no outlined region hangs below the nearest region around it that was outlined, or
-    stands at the end."""
+    """From the root down.
+
+    What lies in a region without a mask hangs below the nearest one around it that has one, else it stands at the end.
+    """
     volumes = _volumes(result)
-    below: dict[str | None, list[tuple[What, Mapping[str, str], str, float | None, tuple[str, ...]]]] = defaultdict(list)
+    below: dict[str | None, list[tuple[What, Mapping[str, str], str, float | None, tuple[str, ...]]]] = defaultdict(
+        list
+    )
     for node in result.nodes:
         name = ontology.findings()[node.kind].names
         entry = (node.source, _first(name), f"{node.size_mm:g} mm", node.probability, of_node(node))

@@ -60,7 +60,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the model looked: its grid volume, the regions on the token grid, outlined lesions, the way back to the source."""
+    """Where the model looked: its grid volume, regions on the token grid, outlined lesions, the way to the source."""
 
     volume: Volume
     occupancy: Float[np.ndarray, "r t h w"]

@@ -185,5 +185,3 @@ def _stretched(soft: Float[np.ndarray, "t h w"], shape: tuple[int, int, int]) ->
     return interpolate(torch.from_numpy(soft)[None, None], size=shape, mode="trilinear", align_corners=False)[
         0, 0
     ].numpy()
-
-

@@ -434,9 +434,7 @@ def _disagreements(read: dict[Language, list[ReadSentence]], detections: Sequenc
     return notes
 
 
-def _provenance(
-    model: LoadedModel, study: Study, created: str, impression_by: Sequence[str], masks: str
-) -> Provenance:
+def _provenance(model: LoadedModel, study: Study, created: str, impression_by: Sequence[str], masks: str) -> Provenance:
     from ctscribe import __version__
 
     return Provenance(

@@ -32,8 +32,8 @@ class Preparation:
         region_grid: cells (z, y, x) of the region masks.
         policy: what may be repaired when a scan is read.
         segmenter: who outlines the regions of scans that bring no label map, see `pipeline.masks`. With ``labelmap``
-            every scan must bring one; ``labelmap:PATTERN`` says where it lies (``{study}``, ``{patient}``, ``{name}`` of
-            the image).
+            every scan must bring one; ``labelmap:PATTERN`` says where it lies (``{study}``, ``{patient}``, ``{name}``
+            of the image).
         regions_scheme: what the values of the label maps mean; needed when there are any.
         lesions_scheme: the same of maps of outlined lesions.
         model: whose own masks are wanted, for ``own``.
@@ -162,9 +162,7 @@ def preparation(segmenter: str, regions_scheme: str, lesions_scheme: str, model:
     Raises:
         UsageError, DependencyMissing: see `Preparation.check`.
     """
-    made = Preparation(
-        segmenter=segmenter, regions_scheme=regions_scheme, lesions_scheme=lesions_scheme, model=model
-    )
+    made = Preparation(segmenter=segmenter, regions_scheme=regions_scheme, lesions_scheme=lesions_scheme, model=model)
     made.check()
     if segmenter != "own":
         return made

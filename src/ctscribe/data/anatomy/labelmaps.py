@@ -254,12 +254,14 @@ def lesion_names_of(scheme: str | Path | Mapping[int, str]) -> Mapping[int, str]
 
 
 def _lesions_of_file(path: Path) -> dict[int, str]:
-    """A table ``{"1": "lung_nodule"}``, or those classes of an nnU-Net model that are findings by id or English name."""
+    """A table ``{"1": "lung_nodule"}``, or classes of an nnU-Net model that are findings by id or English name."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(stored.get("labels"), dict):
             return {int(value): str(kind) for value, kind in stored.items()}
-        spoken = {_plain_name(n): kind.id for kind in ontology.findings().values() for n in (kind.id, *kind.names["en"])}
+        spoken = {
+            _plain_name(n): kind.id for kind in ontology.findings().values() for n in (kind.id, *kind.names["en"])
+        }
         pairs = [(k, v) if not str(k).isdecimal() else (v, k) for k, v in stored["labels"].items()]
         named = {int(value): _plain_name(str(name)) for name, value in pairs if not isinstance(value, list)}
     except (ValueError, AttributeError, TypeError) as error:

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from ctscribe.training.losses import LossValue
 
-
 DOUBT = 0.5
 """Truth of a token about which readers disagree."""
 

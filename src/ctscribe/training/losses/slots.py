@@ -61,7 +61,7 @@ class Lesions:
 
     kinds: Int[Tensor, " o"]
     boxes: Float[Tensor, "o 6"]
-    masks: Float[Tensor, "o *n"] | None
+    masks: Float[Tensor, "o ..."] | None
     looked_for: Bool[Tensor, " f"] | None = None
 
 
