@@ -132,16 +132,15 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=160)
     parser.add_argument("--heldout", type=int, default=60)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--only", default="", help="one line, by its name")
+    parser.add_argument("--only", nargs="*", default=list(LINES), help="some lines, by name")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         studies = open_studies(course(), Path(folder), 0, options.studies, 2.0)
         heldout = open_studies(course(), Path(folder), HELDOUT_SEED, options.heldout)
         print(f"chance: {chance(heldout):.3f}", flush=True)
-        for name, line in LINES.items():
-            if options.only and name != options.only:
-                continue
+        for name in options.only:
+            line = LINES[name]
             started = time.process_time()
             model = learn(line, studies, options.steps)
             spent = time.process_time() - started
