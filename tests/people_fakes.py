@@ -13,9 +13,10 @@ from ctscribe.checkpoint import ModelInfo
 from ctscribe.data.anatomy import Segmentation
 from ctscribe.data.outlines import Outlines
 from ctscribe.data.study import IngestReport, SourceMap, Study, Technique
-from ctscribe.model import Description, Detection, GridContract, SlotObject, Thresholds
+from ctscribe.model import Description, Detection, GridContract, Thresholds
 from ctscribe.report import Finding
 from ctscribe.report.render import render_text
+from ctscribe.scene.objects import SlotObject
 from ctscribe.tensors import Affine, Volume
 
 SHAPE, SPACING = (48, 64, 64), (5.0, 5.0, 5.0)

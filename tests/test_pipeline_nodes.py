@@ -15,7 +15,8 @@ from ctscribe.cli import table
 from ctscribe.errors import UsageError
 from ctscribe.explain import render_html
 from ctscribe.explain.page import build
-from ctscribe.model import SlotObject, Thresholds
+from ctscribe.model import Thresholds
+from ctscribe.scene.objects import SlotObject
 
 SLOT = SlotObject("lung_nodule", 0.8, (-55.0, 5.0, -85.0, -25.0, 35.0, -55.0))
 """A box of 30 mm around the small chest's lesion at z -40, y 20, x -70 mm; the grid's middle is the origin."""

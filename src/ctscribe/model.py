@@ -20,6 +20,7 @@ from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.language.station import LanguageConfig, Writer
 from ctscribe.report import Finding
 from ctscribe.scene.masks import FAINT, THERE
+from ctscribe.scene.objects import SlotObject, slot_objects
 from ctscribe.scene.priors import Violation, violations
 from ctscribe.scene.station import Scene, SceneConfig
 from ctscribe.tensors import FindingLogits, RegionMasks, SceneTokens, VisualTokens, Volume, VolumeBatch
@@ -115,18 +116,6 @@ class Detection:
     attributes: tuple[tuple[str, str], ...]
     heat: Float[np.ndarray, "t h w"]
     abstained: bool = False
-
-
-@dataclass(frozen=True)
-class SlotObject:
-    """A lesion that one slot holds: its kind and how probable it is, and its box.
-
-    ``box``: (z, y, x) of the low, then of the high corner, in mm from the middle of the model's grid.
-    """
-
-    kind: str
-    probability: float
-    box: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -317,21 +306,6 @@ def _with_lesions(masks: RegionMasks, lesions: Outlines) -> RegionMasks:
     kinds = torch.from_numpy(lesions.kinds())
     device = masks.occupancy.device
     return replace(masks, lesions=shares[None].to(device), lesion_kinds=kinds[None].to(device))
-
-
-@torch.no_grad()
-def slot_objects(scene: SceneTokens) -> tuple[SlotObject, ...]:
-    """What the slots of the first study hold, most probable first; slots that hold nothing are left out."""
-    if scene.slot_boxes is None or scene.slot_kinds is None:
-        return ()
-    kinds = list(ontology.findings())
-    chances = scene.slot_kinds[0].float().softmax(-1)
-    found = [
-        SlotObject(kinds[best], float(chances[slot, best]), tuple(scene.slot_boxes[0, slot].tolist()))
-        for slot, best in enumerate(chances.argmax(-1).tolist())
-        if best < len(kinds)
-    ]
-    return tuple(sorted(found, key=lambda slot: -slot.probability))
 
 
 @torch.no_grad()

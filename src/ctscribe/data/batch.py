@@ -85,7 +85,7 @@ def with_outlines(sample: Sample) -> Sample:
     found = sample.outlines
     if found is None:
         return sample
-    grid: tuple[int, int, int] = sample.occupancy.shape[1:]  # type: ignore[assignment]
+    grid: tuple[int, int, int] = sample.occupancy.shape[1:]
     dense = found.flags(grid) if sample.dense is None else sample.dense
     if sample.lesions is not None or not found.sure:
         return replace(sample, dense=dense)
@@ -274,7 +274,7 @@ def _lesions_of(sample: Sample, order: Sequence[str]) -> tuple[np.ndarray, list[
     """(boxes in mm, columns of the kinds, shares of the cells of the region grid) of a sample's single lesions."""
     found = sample.outlines
     if found is not None:
-        grid: tuple[int, int, int] = sample.occupancy.shape[1:]  # type: ignore[assignment]
+        grid: tuple[int, int, int] = sample.occupancy.shape[1:]
         return found.boxes(sample.spacing), found.kinds().tolist(), found.shares(grid)
     if sample.boxes is None:
         return np.zeros((0, 6), np.float32), [], None

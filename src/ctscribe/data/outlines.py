@@ -119,7 +119,8 @@ class Outlines:
 
     def shifted(self, steps: Index) -> Outlines:
         """Moved by whole voxels; what leaves the grid is lost."""
-        moved = (replace(x, low=tuple(a + s for a, s in zip(x.low, steps, strict=True))) for x in self.lesions)
+        dz, dy, dx = steps
+        moved = (replace(x, low=(x.low[0] + dz, x.low[1] + dy, x.low[2] + dx)) for x in self.lesions)
         return replace(self, lesions=tuple(kept for x in moved if (kept := _clipped(x, self.shape)) is not None))
 
     def mirrored(self) -> Outlines:

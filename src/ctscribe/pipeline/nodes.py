@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ctscribe import ontology
-from ctscribe.model import SlotObject
 from ctscribe.pipeline.evidence import Box, Placed, clip_to_scan, original_slices
 from ctscribe.report import Evidence
+from ctscribe.scene.objects import SlotObject
 
 
 @dataclass(frozen=True)

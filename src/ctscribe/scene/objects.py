@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from ctscribe import ontology
 from ctscribe.layers import MLP
 from ctscribe.scene.regions import masked_mean
+from ctscribe.tensors import SceneTokens
 
 REACH_MM = 100.0
 SMALLEST_MM = 2.0
@@ -39,3 +42,30 @@ class ObjectHead(nn.Module):
         middle = middle + REACH_MM * move / 4
         half = spread * torch.exp(stretch.clamp(-4, 4))
         return torch.cat((middle - half, middle + half), dim=-1), self.kind(slots).float()
+
+
+@dataclass(frozen=True)
+class SlotObject:
+    """A lesion that one slot holds: its kind and how probable it is, and its box.
+
+    ``box``: (z, y, x) of the low, then of the high corner, in mm from the middle of the model's grid.
+    """
+
+    kind: str
+    probability: float
+    box: tuple[float, ...]
+
+
+@torch.no_grad()
+def slot_objects(scene: SceneTokens) -> tuple[SlotObject, ...]:
+    """What the slots of the first study hold, most probable first; slots that hold nothing are left out."""
+    if scene.slot_boxes is None or scene.slot_kinds is None:
+        return ()
+    kinds = list(ontology.findings())
+    chances = scene.slot_kinds[0].float().softmax(-1)
+    found = [
+        SlotObject(kinds[best], float(chances[slot, best]), tuple(scene.slot_boxes[0, slot].tolist()))
+        for slot, best in enumerate(chances.argmax(-1).tolist())
+        if best < len(kinds)
+    ]
+    return tuple(sorted(found, key=lambda slot: -slot.probability))
