@@ -242,13 +242,14 @@ class CTReportModel(nn.Module):
         Raises:
             UsageError: the model has no segmentation head.
         """
-        self.require_outlines()
         self.check_grid(volume)
         device = next(self.parameters()).device
         regions = len(ontology.model_regions())
         batch, _ = on_grid(volume, np.zeros((regions, 1, 1, 1)), np.zeros(regions, bool), device)
         visual = self.vision(batch)
         found = self.scene.outline(visual)
+        if found is None:
+            raise self._no_head()
         soft = found[0].float().unflatten(-1, visual.fine.grid).cpu().numpy()
         there = soft.max(axis=(1, 2, 3)) > THERE
         return np.where((soft > FAINT) & there[:, None, None, None], soft, 0.0).astype(np.float32), there
@@ -265,11 +266,15 @@ class CTReportModel(nn.Module):
     def require_outlines(self) -> None:
         """Refuse to be asked for masks without a head that makes them."""
         if self.scene.own_masks is None:
-            raise UsageError(
-                "this model has no segmentation head: it was trained to read masks from outside",
-                expected="a model with scene.masks=own or given_or_own, trained with the loss 'masks'",
-                hint="use --segmenter classical, or train one: `ctscribe train demo model.scene.masks=given_or_own`",
-            )
+            raise self._no_head()
+
+    @staticmethod
+    def _no_head() -> UsageError:
+        return UsageError(
+            "this model has no segmentation head: it was trained to read masks from outside",
+            expected="a model with scene.masks=own or given_or_own, trained with the loss 'masks'",
+            hint="use --segmenter classical, or train one: `ctscribe train demo model.scene.masks=given_or_own`",
+        )
 
     def check_grid(self, volume: Volume) -> None:
         """Refuse a volume that is not on the contract's grid."""

@@ -22,8 +22,6 @@ from ctscribe import ontology
 from ctscribe.tensors import Volume
 
 Index = tuple[int, int, int]
-FILLED = 0.5
-"""Share of a voxel that must lie in a lesion for the voxel to belong to it."""
 FINEST = 8
 """Most parts into which the cell around a point is cut along an axis."""
 
@@ -193,7 +191,8 @@ def outline_of_points(
         kind: of finding.
         points: centres (x, y, z) of the cells that lie inside it, LPS mm.
         size_mm: (x, y, z) of such a cell.
-        grid: a voxel belongs to the lesion when half of it does; where none is half full, the fullest one does.
+        grid: the fullest voxels belong to the lesion, as many as its volume asks for and at least one: small lesions
+            would lose most of theirs if a voxel had to be half full.
         sure: see `Outline`.
 
     Returns:
@@ -210,7 +209,10 @@ def outline_of_points(
     low = place.min(0)
     filled = np.zeros(place.max(0) - low + 1)
     np.add.at(filled, tuple((place - low).T), step.prod() / len(inner))
-    mask = filled >= min(FILLED - 1e-6, filled.max())
+    count = min(max(1, round(float(filled.sum()))), int((filled > 0).sum()))
+    mask = np.zeros(filled.size, bool)
+    mask[np.argsort(-filled.reshape(-1), kind="stable")[:count]] = True
+    mask = mask.reshape(filled.shape)
     found = outline_of_mask(kind, mask, sure=sure)
     assert found is not None
     a, b, c = (int(start + own) for start, own in zip(low, found.low, strict=True))

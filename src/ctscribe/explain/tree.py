@@ -56,8 +56,8 @@ def tree_rows(
         list
     )
     for node in result.nodes:
-        name = ontology.findings()[node.kind].names
-        entry = (node.source, _first(name), f"{node.size_mm:g} mm", node.probability, of_node(node))
+        name = _first(ontology.findings()[node.kind].names)
+        entry: _Entry = (node.source, name, f"{node.size_mm:g} mm", node.probability, of_node(node))
         below[_shown(node.region, volumes)].append(entry)
     for finding in result.report.findings:
         if finding.status == "absent":

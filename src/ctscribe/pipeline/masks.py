@@ -162,7 +162,7 @@ def lungs_dice(placed: Placed, rules: Segmentation) -> float:
     """Soft Dice of the model's lungs and those of the rules, in the model's cells."""
     grid = placed.volume
     own = placed.occupancy[placed.regions.index("right_lung")] + placed.occupancy[placed.regions.index("left_lung")]
-    cells: tuple[int, int, int] = placed.occupancy.shape[1:]  # type: ignore[assignment]
+    cells: tuple[int, int, int] = placed.occupancy.shape[1:]
     there, _ = labels_on_grid(rules, placed.original, grid).occupancy(("right_lung", "left_lung"), cells)
     truth = there.sum(0)
     both = float((own * truth).sum())

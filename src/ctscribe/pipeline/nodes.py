@@ -65,7 +65,7 @@ def lesion_nodes(placed: Placed, slots: Sequence[SlotObject] = ()) -> tuple[Lesi
         return ()
     held = np.stack([_cells_of(box + np.tile(half, 2), placed) for box in boxes])
     if outlines and placed.lesions is not None:
-        held[: len(outlines)] = placed.lesions.shares(placed.occupancy.shape[1:]) / 255.0  # type: ignore[arg-type]
+        held[: len(outlines)] = placed.lesions.shares(placed.occupancy.shape[1:]) / 255.0
     regions = _regions(held.reshape(len(boxes), -1), placed)
     named: list[tuple[Literal["lesion", "slot"], str, float | None]] = [("lesion", x.kind, None) for x in outlines]
     named += [("slot", slot.kind, slot.probability) for slot in slots]
