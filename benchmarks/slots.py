@@ -46,6 +46,7 @@ class Line:
 
 LINES = {
     "mid, cells": Line("mid", False),
+    "mid, outlines": Line("mid", True),
     "fine, cells": Line("fine", False),
     "fine, outlines": Line("fine", True),
     "fine, outlines, every round": Line("fine", True, True),
