@@ -105,12 +105,21 @@ def learn(line: Line, studies: StudyStore, steps: int) -> CTReportModel:
 
 @torch.no_grad()
 def measure(model: CTReportModel, studies: StudyStore) -> dict[str, float]:
-    """Means over the lesions of held-out phantoms."""
+    """Means over the lesions of held-out phantoms, and of the kinds named when each is shown another one's scan."""
     found, slots = defaultdict(list), SlotLoss()
     for first in range(0, len(studies), 4):
         batch = collated([studies[i] for i in range(first, min(first + 4, len(studies)))])
         outputs = look(model, batch)
         scene = outputs.scene
+        others = {
+            name: value.roll(1, 0)
+            for name, value in vars(scene).items()
+            if name.startswith("slot_") and value is not None
+        }
+        for pairs in slots.matches(replace(outputs, scene=replace(scene, **others)), batch):
+            kinds = pairs.lesions.kinds[pairs.objects]
+            named = (others["slot_kinds"][pairs.row, pairs.slots].argmax(-1) == kinds).float()
+            found["kind named, another's scan"] += named.tolist()
         for pairs in slots.matches(outputs, batch):
             kinds, boxes = pairs.lesions.kinds[pairs.objects], pairs.lesions.boxes[pairs.objects]
             named = (scene.slot_kinds[pairs.row, pairs.slots].argmax(-1) == kinds).float()
