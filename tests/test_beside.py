@@ -24,6 +24,7 @@ from ctscribe.beside import (
 )
 from ctscribe.data.batch import Collate, Sample
 from ctscribe.data.targets import targets_from_findings
+from ctscribe.data.withhold import Withhold
 from ctscribe.errors import ConfigError, UsageError
 from ctscribe.model import CTReportModel
 from ctscribe.phantom import GridSpec
@@ -124,19 +125,15 @@ def test_a_batch_says_what_each_study_says_alone() -> None:
 
 
 def test_training_withholds_each_part_at_the_rate_asked_for() -> None:
-    part = build(replace(ALL, drop=0.4)).scene.beside
-    assert part is not None
-    beside = StudyBeside(
-        torch.ones(4000, 1, dtype=torch.long), torch.zeros(4000, 1), prior_given=torch.ones(4000, dtype=torch.bool)
-    )
-    assert part.withheld(beside) is beside
-    torch.manual_seed(0)
-    left = part.train().withheld(beside)
-    assert left.history is not None
-    assert left.labs is not None
-    assert left.prior_given is not None
-    for kept in (left.history > 0, ~left.labs.isnan(), left.prior_given):
-        assert kept.float().mean().item() == pytest.approx(0.6, abs=0.03)
+    whole = sample("a", ambiguous(0, GRID).study)
+    whole = replace(whole, history="Fever.", labs=(("crp", 80.0),), prior=whole, prior_days=9.0)
+    rng, withhold = np.random.default_rng(0), Withhold(prior=0.2, history=0.4, labs=0.6)
+    seen = [withhold(whole, rng) for _ in range(2000)]
+    shares = [np.mean([getattr(s, part) == gone for s in seen]) for part, gone in (("history", ""), ("labs", ()))]
+    assert shares == pytest.approx([0.4, 0.6], abs=0.04)
+    assert np.mean([s.prior is None for s in seen]) == pytest.approx(0.2, abs=0.04)
+    assert all((s.prior is None) == (s.prior_days is None) for s in seen)
+    assert Withhold(0, 0, 0)(whole, rng) is whole
 
 
 def test_what_a_model_does_not_read_is_refused() -> None:
@@ -150,8 +147,9 @@ def test_what_a_model_does_not_read_is_refused() -> None:
 
 
 def test_a_share_is_a_share() -> None:
-    with pytest.raises(ConfigError):
-        InputsConfig(drop=1.0)
+    for name in ("drop", "drop_prior", "drop_history", "drop_labs"):
+        with pytest.raises(ConfigError, match=f"inputs.{name} is a share"):
+            InputsConfig(**{name: 1.1})  # type: ignore[arg-type]
 
 
 def test_labs_are_read_as_people_write_them_and_nothing_is_guessed() -> None:

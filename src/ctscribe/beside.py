@@ -47,22 +47,33 @@ class InputsConfig:
         prior: an earlier scan, seen by the same encoder; adds a head that says what became of each finding.
         history: the clinical history, a text.
         labs: laboratory values.
-        drop: share of studies from which each of them is withheld in training, so that none is relied upon.
+        drop: share of studies from which each of them is withheld in training, so that none is relied upon; drawn for
+            each study and part (`ctscribe.data.withhold`).
+        drop_prior, drop_history, drop_labs: the same for one of them; None is as `drop` says.
     """
 
     prior: bool = False
     history: bool = False
     labs: bool = False
     drop: float = 0.3
+    drop_prior: float | None = None
+    drop_history: float | None = None
+    drop_labs: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop < 1:
-            raise ConfigError("inputs.drop is a share", expected="0 or more, below 1", got=str(self.drop))
+        for name in ("drop", "drop_prior", "drop_history", "drop_labs"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
+                raise ConfigError(f"inputs.{name} is a share", expected="0 to 1", got=str(getattr(self, name)))
 
     @property
     def names(self) -> tuple[str, ...]:
         """What is read."""
         return tuple(name for name in ("prior", "history", "labs") if getattr(self, name))
+
+    def chance_of_drop(self, name: str) -> float:
+        """How often ``prior``, ``history`` or ``labs`` is withheld from a study in training."""
+        own: float | None = getattr(self, f"drop_{name}")
+        return self.drop if own is None else own
 
 
 @dataclass(frozen=True)

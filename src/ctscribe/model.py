@@ -124,7 +124,8 @@ class Description:
 
     ``changes``: what became of each kind of finding since the earlier scan and how sure that is, for kinds that were
     found in one of the two. ``violations``: rules of anatomy that what was marked breaks. ``slots``: lesions that slots
-    hold, most probable first; none without the head that names them (``scene.slot_objects``).
+    hold, most probable first; none without the head that names them (``scene.slot_objects``). ``earlier``: what was
+    found in the earlier scan.
     """
 
     texts: dict[str, str]
@@ -133,6 +134,7 @@ class Description:
     changes: dict[str, tuple[str, float]] = field(default_factory=dict)
     violations: tuple[Violation, ...] = ()
     slots: tuple[SlotObject, ...] = ()
+    earlier: tuple[Finding, ...] = ()
 
 
 @runtime_checkable
@@ -232,8 +234,9 @@ class CTReportModel(nn.Module):
         texts = {code: self.language.write(facts, [code], visual, scene)[0] for code in languages}
         grid = visual.fine.grid
         seen = detections(scene.findings, limits, grid)
-        broken = violations(scene, grid)[0]
-        return Description(texts, seen, findings_of(facts, 0), changes(scene, seen), broken, slot_objects(scene))
+        broken, found = violations(scene, grid)[0], slot_objects(scene)
+        before = () if scene.before is None else findings_of(decide(scene.before, limits), 0)
+        return Description(texts, seen, findings_of(facts, 0), changes(scene, seen), broken, found, before)
 
     @torch.no_grad()
     def outline(self, volume: Volume) -> tuple[Float[np.ndarray, "r t h w"], Bool[np.ndarray, " r"]]:

@@ -207,7 +207,7 @@ class SceneTokens:
     finding kinds, then "nothing") of the object head, ``slot_parents`` the share of each child slot that each parent
     slot takes, ``relations`` logits over `ctscribe.scene.relations.RELATIONS` of every pair of nodes, ``forbidden``
     the pairs that medical priors keep apart, ``change`` what became of each finding since the earlier scan (logits over
-    `ctscribe.beside.CHANGES`; ``change_given`` is False for studies without one).
+    `ctscribe.beside.CHANGES`; ``change_given`` is False for studies without one), ``before`` what was detected in it.
     """
 
     regions: Float[Tensor, "b r c"]
@@ -228,6 +228,7 @@ class SceneTokens:
     forbidden: Bool[Tensor, "b k k"] | None = None
     change: Float[Tensor, "b f h"] | None = None
     change_given: Bool[Tensor, " b"] | None = None
+    before: FindingLogits | None = None
 
     @property
     def named_regions(self) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tests import tiny as small
 
-from ctscribe.beside import InputsConfig, StudyBeside
+from ctscribe.beside import InputsConfig
+from ctscribe.data.withhold import Withhold
 from ctscribe.model import CTReportModel, GridContract, ModelConfig
 from ctscribe.scene.beside import Beside
 from ctscribe.tensors import Affine, Volume
@@ -65,8 +66,6 @@ def test_each_input_adds_its_reader_and_the_rate_withholds() -> None:
     added = {word: names(**{word: True}) - shared for word in ("prior", "history", "labs")}
     assert added == {"prior": {"when", "change"}, "history": {"history"}, "labs": {"labs"}}
     assert CTReportModel(tiny.model(), small.tokenizer()).scene.beside is None
-    known = StudyBeside(labs=torch.zeros(64, 1))
-    torch.manual_seed(0)
-    withheld = [Beside(InputsConfig(labs=True, drop=drop), 32, 2).train().withheld(known) for drop in (0.0, 0.9)]
-    missing = [0 if part.labs is None else int(part.labs.isnan().sum()) for part in withheld]
-    assert missing[0] == 0 < missing[1]
+    inputs = InputsConfig(drop=0.2, drop_prior=0.5, drop_history=0.0)
+    assert Withhold.of(inputs) == Withhold(prior=0.5, history=0.0, labs=0.2)
+    assert Withhold.of(replace(inputs, drop_labs=1.0)).labs == 1.0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ctscribe.cli.segmenting import LESIONS_SCHEME, SCHEME, SEGMENTER, tell_licence
+
+if TYPE_CHECKING:
+    from ctscribe.training.prepare import Preparation
 
 
 def prepare(
@@ -24,6 +28,7 @@ def prepare(
     lesions_scheme: str = LESIONS_SCHEME,
     model: Path | None = typer.Option(None, "--model", metavar="DIR", help="Model folder, for --segmenter own."),
     volumes: Path | None = typer.Option(None, "--volumes", metavar="DIR", help="Also keep scans at full resolution."),
+    recipe: str | None = typer.Option(None, "--recipe", metavar="NAME", help="Prepare for the grid of its model."),
     shards: Path | None = typer.Option(None, "--shards", metavar="DIR", help="Also write tar shards for streaming."),
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
 ) -> None:
@@ -38,6 +43,7 @@ def prepare(
     * `ctscribe prepare manifest.csv --out store`
     * `ctscribe prepare manifest.csv --out store --segmenter labelmap:m/{name}.nii.gz --regions-scheme lungmask_r231`
     * `ctscribe prepare CT-RATE --source ct-rate --out store --processes 16`
+    * `ctscribe prepare phantoms --recipe beside --out store && ctscribe train beside data.prepared=store`
     """
     from ctscribe.cli import screen
     from ctscribe.data.shards import write_shards
@@ -49,6 +55,8 @@ def prepare(
 
     screen.output_folder(out)
     how = preparation(segmenter, scheme, lesions_scheme, model)
+    if recipe is not None:
+        how = for_recipe(recipe, how)
     tell_licence(segmenter)
     found = open_source(source, root)
     note = screen.console(stderr=True)
@@ -85,6 +93,24 @@ def prepare(
         print(f"{filled.written} written, {filled.there} there before, {filled.refused.total()} refused: {out}")
         for code, count in filled.refused.most_common():
             note.print(f"  refused {count} x {code}", markup=False)
+
+
+def for_recipe(word: str, how: Preparation) -> Preparation:
+    """Prepares scans on the grid that the model of a recipe reads."""
+    from dataclasses import replace
+
+    from ctscribe.cli.train import resolve
+    from ctscribe.errors import UsageError
+    from ctscribe.training.course import CourseConfig
+
+    if how.segmenter == "own":
+        raise UsageError("--recipe and --segmenter own", expected="one of them", hint="the model has its own grid")
+    _, config, _ = resolve(word)
+    if not isinstance(config, CourseConfig):
+        raise UsageError(f"recipe {word}", expected="one whose config() is a CourseConfig", got=type(config).__name__)
+    grid = config.model.grid
+    cells = config.model.encoder.tubelets.cells(grid.shape, grid.spacing)
+    return replace(how, grid=grid, region_grid=cells)
 
 
 def deidentify(

@@ -258,6 +258,16 @@ class StudyStore:
         """Where the earlier scan of a study lies; None where there is none, or none could be read."""
         return self._priors.get(self.extra(index).get("prior", "")) if "prior" in self.beside else None
 
+    def known(self, names: Sequence[str] = BESIDE) -> dict[str, int]:
+        """How many studies bring each of these parts, without touching a voxel."""
+        rows = [row for _, _, row in self._places]
+        has = {
+            "prior": sum(self.prior_of(index) is not None for index in range(len(self))),
+            "history": sum(bool(row.get("history")) for row in rows),
+            "labs": sum(bool(row.get("labs")) for row in rows),
+        }
+        return {name: has[name] if name in self.beside else 0 for name in names}
+
     def _read(self, place: _Place) -> Sample:
         shard, slot, row = place
         dense = None

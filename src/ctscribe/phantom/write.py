@@ -87,7 +87,7 @@ def _common(study: PhantomStudy) -> Any:
         str(study.volume.spacing),
         str(sorted(meta.items())),
     ]
-    day = date(2020, 1, 1) + timedelta(days=int(meta.get("seed", 0)) % 1400)
+    day = date(2020, 1, 1) + timedelta(days=int(meta.get("seed", 0)) % 1400 + int(meta.get("day", 0)))
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = CTImageStorage

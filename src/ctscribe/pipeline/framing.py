@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ctscribe import ontology
+from ctscribe.beside import CHANGES
 from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report import Confidence, QualityNote, Sentence
 
@@ -58,22 +59,31 @@ def _chosen_for(ingest: IngestReport) -> list[str]:
 
 
 def comparison(
-    language: Language, changes: Mapping[str, tuple[str, float]] | None = None, days: float | None = None
+    language: Language,
+    changes: Mapping[str, tuple[str, float]] | None = None,
+    days: float | None = None,
+    by_mm: Mapping[str, float] | None = None,
 ) -> tuple[Sentence, ...]:
     """What was compared with, and what became of each kind of finding.
 
     Args:
         changes: kind -> (change, how sure), as the model says it; None without an earlier scan.
         days: between the scans, where known.
+        by_mm: kind -> by how much it has grown or shrunk, where known.
     """
     if changes is None:
         return (Sentence(phrases()["comparison"][language]),)
     words = phrases()["compared"]
     told = [words["with"][language] if days is None else words["with_days"][language].format(days=round(days))]
-    for change in (key for key in words if key not in ("with", "with_days", "nothing")):
-        kinds = tuple(kind for kind, (said, _) in changes.items() if said == change)
+    comma = ", " if language == "en" else "、"
+    for change in CHANGES:
+        kinds = [kind for kind, (said, _) in changes.items() if said == change]
+        parts = [_listed((kind,), language) for kind in kinds]
+        for place, kind in enumerate(kinds):
+            if (mm := (by_mm or {}).get(kind)) is not None:
+                parts[place] = words[f"{change}_by"][language].format(kind=parts[place], mm=f"{mm:g}")
         if kinds:
-            told.append(words[change][language].format(kind=_listed(kinds, language)))
+            told.append(words[change][language].format(kind=comma.join(parts)))
     if not changes:
         told.append(words["nothing"][language])
     return tuple(Sentence(text) for text in told)

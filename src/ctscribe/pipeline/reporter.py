@@ -160,7 +160,9 @@ class Reporter:
         from ctscribe.impression.station import Station
         from ctscribe.pipeline import framing, texts
         from ctscribe.pipeline.certainty import check_calibrated, worded
+        from ctscribe.pipeline.comparing import larger_by, with_earlier
         from ctscribe.pipeline.nodes import lesion_nodes
+        from ctscribe.pipeline.reading_back import unique_findings
 
         languages = _languages(language)
         if certainty not in get_args(Certainty):
@@ -193,11 +195,18 @@ class Reporter:
             if certainty == "words":
                 said = {code: worded(sentences, code) for code, sentences in read.items()}
             findings = _findings(said)
-            compared = description.changes if prior is not None else None
-            written = texts.impressions(self.station or Station(), said, context)
+            now = {code: unique_findings(sentences) for code, sentences in said.items()}
+            compared, earlier = (description.changes, description.earlier) if prior is not None else (None, ())
+            known = {code: with_earlier(context, compared, earlier, now[code], prior_days) for code in languages}
+            by_mm = {code: larger_by(compared or {}, earlier, now[code]) for code in languages}
+            written = texts.impressions(self.station or Station(), said, known)
             sections = {
                 code: texts.report_text(
-                    said[code], written[code], findings, study, framing.comparison(code, compared, prior_days)
+                    said[code],
+                    written[code],
+                    findings,
+                    study,
+                    framing.comparison(code, compared, prior_days, by_mm[code]),
                 )
                 for code in languages
             }

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 
 def impressions(
-    station: Station, read: Mapping[Language, Sequence[ReadSentence]], context: Context | None
+    station: Station, read: Mapping[Language, Sequence[ReadSentence]], known: Mapping[Language, Context | None]
 ) -> dict[Language, Impression]:
-    """An impression in each language, of the findings that the sentences of that language state."""
+    """An impression in each language, of the findings that the sentences of that language state and what is known."""
     return {
-        code: station.write(unique_findings(sentences), code, context=context, text=" ".join(s.text for s in sentences))
+        code: station.write(
+            unique_findings(sentences), code, context=known[code], text=" ".join(s.text for s in sentences)
+        )
         for code, sentences in read.items()
     }
 

@@ -12,9 +12,6 @@ The attention starts by adding nothing, and adds exactly nothing to a study that
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -106,22 +103,6 @@ class Beside(nn.Module):
         self.listen = Attention(dim, heads)
         nn.init.zeros_(self.listen.out.weight)
         nn.init.zeros_(self.listen.out.bias)
-
-    def withheld(self, beside: StudyBeside) -> StudyBeside:
-        """In training, the same with parts of it missing at random; otherwise unchanged."""
-        if not self.training or not self.config.drop:
-            return beside
-        parts: dict[str, Any] = {}
-        if beside.history is not None:
-            parts["history"] = beside.history * self._kept(beside.history).unsqueeze(-1)
-        if beside.labs is not None:
-            parts["labs"] = beside.labs.masked_fill(~self._kept(beside.labs).unsqueeze(-1), torch.nan)
-        if beside.prior_given is not None:
-            parts["prior_given"] = beside.prior_given & self._kept(beside.prior_given)
-        return replace(beside, **parts)
-
-    def _kept(self, like: Tensor) -> Bool[Tensor, " b"]:
-        return torch.rand(like.shape[0], device=like.device) >= self.config.drop
 
     def forward(
         self, graph: Float[Tensor, "b k c"], beside: StudyBeside, before: SceneTokens | None

@@ -203,7 +203,6 @@ class Scene(nn.Module):
 
         change = given = None
         if self.beside is not None and beside is not None:
-            beside = self.beside.withheld(beside)
             graph = self.beside(graph, beside, before)
 
         whole = self.summary(_mean(visual.coarse))
@@ -235,6 +234,7 @@ class Scene(nn.Module):
             forbidden=forbidden,
             change=change,
             change_given=given,
+            before=None if change is None or before is None else before.findings,
         )
 
     def outline(self, visual: VisualTokens) -> Float[Tensor, "b r n"] | None:

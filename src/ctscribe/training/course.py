@@ -1,4 +1,4 @@
-"""The course from phantoms to a model folder: draw studies, train all stages, choose thresholds, write the checkpoint.
+"""The course from studies to a model folder: draw or open them, train all stages, choose thresholds, write it.
 
 ```
 phantoms ─► store ─► stages (text, detect, write) ─► thresholds on validation phantoms ─► model folder
@@ -26,15 +26,17 @@ from ctscribe.checkpoint import ModelInfo
 from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Collate
 from ctscribe.data.store import StudyStore
+from ctscribe.data.withhold import Withhold
 from ctscribe.engines.world import here
 from ctscribe.errors import ConfigError
 from ctscribe.language.hosts import host_tokenizer
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel, ModelConfig
 from ctscribe.phantom import GridSpec, LesionPrior
+from ctscribe.training import prepared
 from ctscribe.training.loop import train
 from ctscribe.training.losses import standard_losses
-from ctscribe.training.order import BatchSource, ordered_batches
+from ctscribe.training.order import BatchSource, Transform, ordered_batches
 from ctscribe.training.phantoms import PhantomPlan, fill_store
 from ctscribe.training.pretraining.model import CONTRASTS, PRETRAINING, PretrainConfig, with_heads
 from ctscribe.training.pretraining.transfer import StartConfig, start_from
@@ -65,6 +67,7 @@ class PhantomData:
         variety: share of reports in free wording, see `wording.taught_text`.
         languages: languages of the reports to learn from, and of the finished model.
         crowding: how many times as common every finding is in the phantoms to learn from; validation stays as it is.
+        prepared: store that ``ctscribe prepare`` filled, to learn from instead of phantoms (see `training.prepared`).
     """
 
     studies: int = 3000
@@ -76,6 +79,7 @@ class PhantomData:
     variety: float = 0.0
     languages: tuple[ontology.Language, ...] = ontology.LANGUAGES
     crowding: float = 1.0
+    prepared: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,14 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
     folder, world = Path(run_dir), here()
     if config.model.encoder.mapping == "routed":
         config = replace(config, train=replace(config.train, stages=with_balance(config.train.stages)))
-    store = Path(config.data.store) if config.data.store else folder / "phantoms"
     with world.main_first():
         if world.main:
             folder.mkdir(parents=True, exist_ok=True)
             cfg.save_resolved(config, folder / "recipe.yaml")
-        studies = open_studies(config, store, config.data.first_seed, config.data.studies, config.data.crowding)
-        validation = open_studies(config, store, VALIDATION_SEED, config.data.validation)
+        studies, validation = open_data(config, folder)
         tokenizer = tokenizer_of(config, folder)
+    for line in prepared.account(config.model.inputs, studies) if world.main else ():
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     torch.manual_seed(config.train.seed)
     model = CTReportModel(config.model, tokenizer)
     learner = with_heads(model, config.pretrain, (name for stage in config.train.stages for name in stage.losses))
@@ -137,7 +141,7 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
         model = CTReportModel(config.model, tokenizer)  # the trained one may lie in pieces in several processes
     if result.averaged is not None or world.size > 1:
         load_weights(model, result.averaged or result.weights)
-    return finish(model, config, validation, folder / "checkpoint")
+    return finish(model, config, validation, folder / "checkpoint", studies)
 
 
 def begin(learner: nn.Module, start: StartConfig, folder: Path, *, quiet: bool = False) -> None:
@@ -147,6 +151,15 @@ def begin(learner: nn.Module, start: StartConfig, folder: Path, *, quiet: bool =
         report.save(folder / "transfer.json")
         text = f"{start.weights}: {report.summary()}"
         Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def open_data(config: CourseConfig, folder: Path) -> tuple[StudyStore, StudyStore]:
+    """Studies to learn from, and to validate on: prepared ones, or phantoms that are drawn where they are missing."""
+    if config.data.prepared:
+        return prepared.open_prepared(config.data.prepared, config.model)
+    store = Path(config.data.store) if config.data.store else folder / "phantoms"
+    studies = open_studies(config, store, config.data.first_seed, config.data.studies, config.data.crowding)
+    return studies, open_studies(config, store, VALIDATION_SEED, config.data.validation)
 
 
 def open_studies(config: CourseConfig, store: Path, first_seed: int, count: int, crowding: float = 1.0) -> StudyStore:
@@ -178,7 +191,10 @@ def tokenizer_of(config: CourseConfig, folder: Path) -> ReportTokenizer:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the word in ``Stage.data`` stands for: ``text`` (facts and wording) or ``studies`` (phantoms)."""
+    """What the word in ``Stage.data`` stands for: ``text`` (facts and wording) or ``studies`` (scans).
+
+    Phantoms are given a report; prepared studies keep their own.
+    """
 
     config: CourseConfig
     tokenizer: ReportTokenizer
@@ -199,9 +215,15 @@ class Sources:
             Collate(self.tokenizer if writes else None, longest),
             batch_size=stage.batch_size,
             seed=seed,
-            transforms=(Augment(), Spoken(data.variety, data.languages)) if writes else (Augment(),),
+            transforms=self._transforms(writes),
             bucket=stage.bucket,
         )
+
+    def _transforms(self, writes: bool) -> tuple[Transform, ...]:
+        data, inputs = self.config.data, self.config.model.inputs
+        spoken = (Spoken(data.variety, data.languages),) if writes and not data.prepared else ()
+        withheld = (Withhold.of(inputs),) if inputs.names else ()
+        return (Augment(), *spoken, *withheld)
 
 
 @torch.no_grad()
@@ -229,7 +251,14 @@ def validation_scores(model: nn.Module, stage: Stage, studies: StudyStore) -> di
     probability, truth = probabilities(model, studies)
     _, f1 = tune(probability, truth)
     areas = [auroc(probability[:, i], truth[:, i]) for i in range(truth.shape[1])]
-    return {"macro_f1": float(np.nanmean(list(f1.values()))), "auroc": float(np.nanmean(areas))}
+    scores = {"macro_f1": _mean(list(f1.values())), "auroc": _mean(areas)}
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def _mean(values: list[float]) -> float | None:
+    """Mean of what could be measured; None where a small validation set allowed no measurement at all."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else None
 
 
 def auroc(score: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]) -> float:
@@ -248,23 +277,34 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(load_file(path), strict=False)
 
 
-def finish(model: CTReportModel, config: CourseConfig, validation: StudyStore, folder: Path) -> Path:
-    """Choose thresholds on validation phantoms and write the model folder."""
+def finish(
+    model: CTReportModel, config: CourseConfig, validation: StudyStore, folder: Path, studies: StudyStore | None = None
+) -> Path:
+    """Choose thresholds on validation studies and write the model folder.
+
+    Args:
+        studies: what it learned from, for the card of a model that learned from prepared ones.
+    """
     probability, truth = probabilities(model, validation)
     thresholds, f1 = tune(probability, truth)
+    synthetic, mean = not config.data.prepared or studies is None, _mean(list(f1.values()))
     results: dict[str, Any] = {
-        "validation_phantoms": len(validation),
-        "validation_macro_f1": round(float(np.nanmean(list(f1.values()))), 4),
+        "validation_phantoms" if synthetic else "validation_studies": len(validation),
+        "validation_macro_f1": None if mean is None else round(mean, 4),
     }
     if config.model.encoder.mapping == "routed":
         results["layers_listen_to"] = learned_map(model, validation)
+    if studies is None or synthetic:
+        card = model_card(config, results)
+    else:
+        card = prepared.card(config.name, config.train.stages, studies, results)
     info = ModelInfo(
         name=config.name,
         languages=config.data.languages,
-        synthetic=True,
-        watermark=WATERMARK,
+        synthetic=synthetic,
+        watermark=WATERMARK if synthetic else prepared.WATERMARK,
         results=results,
-        card=model_card(config, results),
+        card=card,
     )
     return checkpoint.save(folder, model, info, thresholds)
 
