@@ -237,4 +237,4 @@ def test_what_has_changed_stands_in_comparison_and_impression(
     impression = " ".join(sentence.text for sentence in report.texts[language].impression)
     for words in {"en": ("Larger by 6 mm", "New since"), "zh": ("增大6 mm", "新发")}[language]:
         assert words in impression
-    assert section.split(". ")[0] in report.to_text(language)
+    assert report.texts[language].comparison[-1].text in report.to_text(language)

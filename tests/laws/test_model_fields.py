@@ -27,7 +27,8 @@ WALKED_ELSEWHERE = {
 def test_every_field_is_walked_somewhere() -> None:
     assert {f.name for f in fields(ModelConfig)} == {"grid", "windows", "inputs", *WALKED_ELSEWHERE}
     assert {f.name for f in fields(GridContract)} == {"shape", "spacing"}
-    assert {f.name for f in fields(InputsConfig)} == {"prior", "history", "labs", "drop"}
+    drops = {"drop", "drop_prior", "drop_history", "drop_labs"}
+    assert {f.name for f in fields(InputsConfig)} == {"prior", "history", "labs", *drops}
 
 
 def test_windows_change_what_is_seen() -> None:
