@@ -16,7 +16,7 @@ from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Sample
 from ctscribe.data.cache import StudyCache
 from ctscribe.data.dataset import ManifestDataset
-from ctscribe.data.deidentify.copy import Copier, _row
+from ctscribe.data.deidentify.copy import Copier, _row, _without_lost_priors
 from ctscribe.data.manifest import ManifestRow, read_manifest
 from ctscribe.data.pseudonym import Pseudonyms
 from ctscribe.data.shards import read_shard, write_shards
@@ -110,6 +110,11 @@ def test_a_clean_copy_keeps_what_is_known_and_no_date(tmp_path: Path, monkeypatc
     assert (plain["labs"], plain["prior_days"]) == ({"crp": 80.0}, 90.0)
     assert "Fever" in str(plain["history"])
     assert "2020" not in json.dumps(plain)
+
+
+def test_a_clean_copy_names_no_prior_that_could_not_be_copied() -> None:
+    rows: list[dict[str, object]] = [{"study": "b", "prior": "a", "prior_days": 9.0}, {"study": "c", "prior": "b"}]
+    assert list(_without_lost_priors(rows)) == [{"study": "b"}, {"study": "c", "prior": "b"}]
 
 
 # ------------------------------------------------------------------------------------ store, shards

@@ -129,12 +129,13 @@ def deidentify(
     copier.account.methods = options.codes
     if root.suffix.lower() in (".csv", ".jsonl"):
         rows = read_manifest(root).rows
-        lines = []
+        plains = []
         for number, row in enumerate(rows, 1):
             if (plain := _row(row, copier)) is not None:
-                lines.append(json.dumps(plain, ensure_ascii=False) + "\n")
+                plains.append(plain)
             if show is not None:
                 show(number, len(rows))
+        lines = [json.dumps(plain, ensure_ascii=False) + "\n" for plain in _without_lost_priors(plains)]
         write(out / "manifest.jsonl", "".join(lines).encode("utf-8"))
     else:
         for number, _ in enumerate(copier.files(root), 1):
@@ -184,6 +185,14 @@ def _row(row: ManifestRow, copier: Copier) -> dict[str, object] | None:
     if row.split is not None:
         plain["split"] = row.split
     return plain
+
+
+def _without_lost_priors(rows: list[dict[str, object]]) -> Iterator[dict[str, object]]:
+    """Rows as they are, but for priors of which nothing could be used."""
+    there = {row["study"] for row in rows}
+    for row in rows:
+        lost = () if row.get("prior", row["study"]) in there else ("prior", "prior_days")
+        yield {name: value for name, value in row.items() if name not in lost}
 
 
 def write(path: Path, content: bytes) -> None:
