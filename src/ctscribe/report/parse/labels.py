@@ -49,7 +49,7 @@ class Habit:
             return False
         if self.except_sentence is not None and self.except_sentence.search(sentence):
             return False
-        return self.except_words is None or not self.except_words.search(reading.words)
+        return self.except_words is None or not all(map(self.except_words.search, reading.names))
 
 
 @cache

@@ -87,26 +87,37 @@ def label_table() -> Any:
 
 @dataclass(frozen=True)
 class Further:
-    """Words that count for one CT-RATE label only: where a sentence matches `needs` and its part lacks `unless`."""
+    """Words that count for one CT-RATE label only.
+
+    Attributes:
+        label: as CT-RATE spells it.
+        sense: a kind of the label.
+        needs: what the sentence must say for them to count, None for nothing.
+        unless: what their statement must not say, None for nothing.
+        called: what they must not be called, None for nothing.
+    """
 
     label: str
     sense: Sense
     needs: re.Pattern[str] | None = None
     unless: re.Pattern[str] | None = None
+    called: re.Pattern[str] | None = None
 
-    def holds(self, sentence: str, statement: str) -> bool:
-        """Whether the words count in this sentence, where they stand in the given part of it."""
+    def holds(self, sentence: str, statement: str, qualifiers: str) -> bool:
+        """Whether the words count in this sentence, where they stand in this part of it, so qualified."""
         if self.needs is not None and not self.needs.search(sentence):
             return False
-        return self.unless is None or not self.unless.search(statement)
+        if self.unless is not None and self.unless.search(statement):
+            return False
+        return self.called is None or not self.called.search(qualifiers)
 
 
 def _label_patterns(language: Language) -> Iterator[Pattern]:
     for label, habit in label_table().items():
         for entry in habit.get("also", {}).get(language, []):
             rule = {"words": entry} if isinstance(entry, str) else entry
-            needs, unless = (re.compile(rule[key]) if key in rule else None for key in ("with", "unless"))
-            yield pattern(Further(label, Sense(habit["kinds"][0]), needs, unless), rule["words"])
+            tests = (re.compile(rule[key]) if key in rule else None for key in ("with", "unless", "called"))
+            yield pattern(Further(label, Sense(habit["kinds"][0]), *tests), rule["words"])
 
 
 def _topics(table: Any) -> Iterator[tuple[str, Topic]]:

@@ -24,6 +24,14 @@ _ASIDE = re.compile(r", (?:which|whose)\b[^,;.]*,(?= (?:is|are|was|were|has|have
 _NOT = re.compile(r"\b(?:no|not|without)\b")
 _LARGER = re.compile(r"\W*(?:(?:greater|larger|bigger|more) than|above|over|exceeding|>)\b")
 _BRACKETS = re.compile(r"\([^()]*\)?")
+# Where the modifiers of a noun end, and what goes on to say what the thing is.
+_COORDINATES = re.compile(
+    r"[,;(]|\band\b|\baccompan\w+|\bin addition to\b|\bas well as\b|(?<!compatible )(?<!consistent )(?<!accordance )\bwith\b"
+)
+_CALLS = re.compile(
+    r"\b(?:compatible|consistent|accordance|in favou?r|evaluated|interpreted|secondary|due|belong\w*|suggest\w*|represent\w*"
+    r"|in terms of|thought|which|that)\b"
+)
 
 
 def clauses(sentence: str, language: Language, lexicon: Lexicon, found: list[Mention]) -> list[Clause]:
@@ -84,6 +92,16 @@ def bracket_of(mention: Mention, sentence: str) -> Clause | None:
     """The brackets a mention stands in: what is said there reaches no further, and nothing outside reaches in."""
     spans = (match.span() for match in _BRACKETS.finditer(sentence))
     return next((span for span in spans if span[0] <= mention.start < span[1]), None)
+
+
+def qualifiers_of(mention: Mention, clause: Clause, statement: str) -> str:
+    """What a statement calls a thing: "A fibrotic B compatible with C, and D" -> fibrotic B compatible with C."""
+    here = mention.start - clause[0], mention.end - clause[0]
+    before, after = statement[: here[0]], statement[here[1] :]
+    begin = max((match.end() for match in _COORDINATES.finditer(before)), default=0)
+    end = match.start() if (match := _COORDINATES.search(after)) else len(after)
+    further = match.end() if (match := _CALLS.search(after, end)) else len(after)
+    return f"{statement[begin : here[1] + end]} {after[further:]}"
 
 
 @dataclass(frozen=True)

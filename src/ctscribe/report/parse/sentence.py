@@ -24,15 +24,15 @@ class Reading:
 
     Attributes:
         finding: what is stated.
-        words: the words that name it, as normalised.
+        names: every wording that names it, as normalised.
         label: set when the words count only for this CT-RATE label and name no finding.
         qualified: a denial that leaves some ("no new nodule").
         definite: named as known already ("the nodule ...").
-        bracketed: said in brackets, as a differential diagnosis is.
+        bracketed: said only in brackets, as a differential diagnosis is.
     """
 
     finding: Finding
-    words: str
+    names: tuple[str, ...]
     label: str | None = None
     qualified: bool = False
     definite: bool = False
@@ -66,17 +66,26 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
             name = sentence[draft.mention.start : draft.mention.end]
             known = bool(words.cues["definite"].match(sentence[: draft.mention.start]))
             aside = scope.bracket_of(draft.mention, sentence) is not None
-            readings.setdefault(finding, Reading(finding, name, None, said.qualified, known, aside))
+            new = Reading(finding, (name,), None, said.qualified, known, aside)
+            readings[finding] = _together(readings[finding], new) if finding in readings else new
     for finding in _said_again(readings):
         del readings[finding]
     extra = []
     for means, mention in further:
         clause = scope.clause_of(mention, parts)
         said = scope.ruling(mention, clause, sentence, words)
-        if said.status is not None and means.holds(sentence, scope.statement_of(clause, parts, sentence)):
+        if said.status is None:
+            continue
+        statement = scope.statement_of(clause, parts, sentence)
+        if means.holds(sentence, statement, scope.qualifiers_of(mention, clause, statement)):
             name = sentence[mention.start : mention.end]
-            extra.append(Reading(Finding(mention.kind, said.status), name, means.label))
+            extra.append(Reading(Finding(mention.kind, said.status), (name,), means.label))
     return (*readings.values(), *extra)
+
+
+def _together(first: Reading, again: Reading) -> Reading:
+    """The same finding named twice in a sentence ("crazy paving and ground-glass areas")."""
+    return replace(first, names=(*first.names, *again.names), bracketed=first.bracketed and again.bracketed)
 
 
 def _said_again(readings: Mapping[Finding, Reading]) -> list[Finding]:
