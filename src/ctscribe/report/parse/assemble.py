@@ -15,6 +15,10 @@ from ctscribe.report.parse.scan import Item, Mention
 
 _COORDINATION = re.compile(r"^[\s,]*(?:and|or|versus|vs|,|&|-|/|及|和|或|、|\s)*(?:an?\s+)?$")
 
+# Kinds that people measure, though no model gives their size.
+_MEASURED = frozenset({"lung_opacity", "ground_glass_opacity", "consolidation"})
+_VERSUS = re.compile(r" (?:versus|vs)\b[. ]+(?:\w+ )?")
+
 
 @dataclass
 class Draft:
@@ -43,7 +47,7 @@ class Draft:
                 self.trailing = self.trailing or trailing
             return bool(regions)
         if item.size:
-            if spec.size_mm is None:
+            if spec.size_mm is None and self.kind not in _MEASURED:
                 return False
             self.offered.append(item)
             if self.size:
@@ -169,7 +173,7 @@ def _share(
     broken: Callable[[int, int], bool],
     loose: list[Item],
 ) -> None:
-    """ "A and B in the right lung": both lie there. "In the right lung, A and B": so here."""
+    """ "A and B in the right lung": both lie there. "In the right lung, A and B": so here, and in "right basal A versus B"."""
     for first, second in reversed(list(pairwise(drafts))):
         if first.places or not second.trailing:
             continue
@@ -183,6 +187,9 @@ def _share(
                 if regions := placed(first.kind, place):
                     first.places.append(regions)
                     first.trailing = True
+    for first, second in pairwise(drafts):
+        if not second.places and _VERSUS.fullmatch(sentence[first.mention.end : second.mention.start]):
+            second.places = [regions for place in first.places if (regions := placed(second.kind, place))]
     for draft in drafts:
         if not draft.places:
             for item in fronted:

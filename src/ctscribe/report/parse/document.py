@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ctscribe import ontology
 from ctscribe.ontology import Language
 from ctscribe.report.parse.assemble import Draft
-from ctscribe.report.parse.lexicon import Sense
+from ctscribe.report.parse.lexicon import Sense, lexicon
 from ctscribe.report.parse.scan import Item, Mention
 from ctscribe.report.parse.sentence import details_of, read_sentence
 from ctscribe.report.parse.topics import Piece
@@ -37,7 +37,7 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
     last: list[_Said] = []
     for piece in pieces:
         current: list[_Said] = []
-        for reading in read_sentence(piece.sentence, language, piece.topic):
+        for reading in read_sentence(piece.sentence, language, piece.topic, _listed(piece.sentence, last, language)):
             if reading.label is not None:
                 continue
             new = _Said(reading.finding, piece.section, reading.qualified)
@@ -52,6 +52,14 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
         last = current or last
     stated = {s.finding.kind for s in said if s.finding.status != "absent"}
     return list(dict.fromkeys(s.finding for s in said if not (s.qualified and s.finding.kind in stated)))
+
+
+def _listed(sentence: str, last: list[_Said], language: Language) -> str:
+    """The kind of the finding before, when the sentence goes on listing: "For example, 9 mm in the ..."."""
+    going_on = lexicon(language).cues.get("listing")
+    if not last or going_on is None or not going_on.match(sentence):
+        return ""
+    return next((s.finding.kind for s in reversed(last) if ontology.findings()[s.finding.kind].size_mm), "")
 
 
 def _known(new: _Said, said: list[_Said], last: list[_Said]) -> _Said | None:

@@ -26,11 +26,13 @@ class Topic:
         kinds: words that name a finding only here ("effusion" under "PLEURA:").
         place: region that findings without a place lie in, "" for none.
         elsewhere: True when a bare "nodule" here is not in the lungs.
+        listed: kind of the entries that give a place and a size alone, "" for none.
     """
 
     kinds: Words
     place: str = ""
     elsewhere: bool = False
+    listed: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,11 @@ def _topics(table: Any) -> Iterator[tuple[str, Topic]]:
     for name, entry in table.items():
         patterns = [
             pattern(Sense(kind, status), regex)
-            for part, status in (("kinds", None), ("absent", "absent"))
+            for part, status in (("kinds", None), ("weak", "uncertain"), ("absent", "absent"))
             for kind, regexes in entry.get(part, {}).items()
             for regex in regexes
         ]
-        yield name, Topic(Words(patterns), entry.get("place", ""), entry.get("elsewhere", False))
+        yield name, Topic(Words(patterns), entry.get("place", ""), entry.get("elsewhere", False), entry.get("listed", ""))
 
 
 def _named(means: Any, names: Iterable[str], language: Language) -> Iterator[Name]:

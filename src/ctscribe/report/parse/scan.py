@@ -17,6 +17,9 @@ _SIZE = re.compile(
     rf"(?:(?P<axes>{_NUMBER}\s*{_UNIT}?(?:\s*x\s*{_NUMBER}\s*{_UNIT}?){{0,2}}?)\s*(?<=[\d ])(?P<unit>mm|cm)(?![A-Za-z])"
     rf"|(?P<axes2>{_NUMBER}\s*(?P<unit2>mm|cm)\s*x\s*{_NUMBER}\s*{_UNIT}(?:\s*x\s*{_NUMBER}\s*{_UNIT})?))"
 )
+_BARE_GLASS = re.compile(r"ground[- ]glass")
+_AFTER_COMMA = re.compile(r"[,(:] ?$")
+_BEFORE_COMMA = re.compile(r" ?(?:[,);]|$)")
 _EARLIER = re.compile(r"[^,;()]{0,12}\b(?:in|on) (?:the )?(?:previous|prior)")
 
 
@@ -105,7 +108,8 @@ def items(
 def _places(sentence: str, lexicon: Lexicon, language: Language, side: str | None) -> list[Item]:
     found = [Item(hit.start, hit.end, place=means) for means, hit in lexicon.regions.hits(sentence)]
     found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language, side)]
-    return found
+    touched = lexicon.cues.get("touched")
+    return [item for item in found if touched is None or not touched.search(sentence[: item.start])]
 
 
 def _longest(found: list[Item]) -> list[Item]:
@@ -145,12 +149,22 @@ def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
     return found
 
 
+def _density_only(sentence: str, mention: Mention, topics: Sequence[Topic]) -> bool:
+    """Whether "ground glass" only says what a nodule is made of: "nodule, ground glass, 9 mm"."""
+    if mention.kind != "ground_glass_opacity" or not _BARE_GLASS.fullmatch(sentence[mention.start : mention.end]):
+        return False
+    alone = _AFTER_COMMA.search(sentence[: mention.start]) and _BEFORE_COMMA.match(sentence, mention.end)
+    return bool(alone) and ("nodul" in sentence[: mention.start] or any(topic.listed for topic in topics))
+
+
 def veto(
     sentence: str, clause: tuple[int, int], mention: Mention, lexicon: Lexicon, topics: Sequence[Topic] = ()
 ) -> bool:
     """Whether a word such as "nodule" speaks of another organ here ("hypodense nodule in the liver")."""
     if mention.kind not in lexicon.elsewhere_kinds:
         return False
+    if _density_only(sentence, mention, topics):
+        return True
     around = sentence[clause[0] : clause[1]]
     around = around[: mention.start - clause[0]] + " " + around[mention.end - clause[0] :]
     if topics and all(topic.elsewhere for topic in topics) and not lexicon.cues["thoracic"].search(around):

@@ -28,6 +28,8 @@ _BRACKETS = re.compile(r"\([^()]*\)?")
 _COORDINATES = re.compile(
     r"[,;(]|\band\b|\baccompan\w+|\bin addition to\b|\bas well as\b|(?<!compatible )(?<!consistent )(?<!accordance )\bwith\b"
 )
+# "Concerning for A with B": only A is in doubt.
+_HEDGED = re.compile(r"(?<!compatible )(?<!consistent )\bwith\b")
 _CALLS = re.compile(
     r"\b(?:compatible|consistent|accordance|in favou?r|evaluated|interpreted|secondary|due|belong\w*|suggest\w*|represent\w*"
     r"|in terms of|thought|which|that)\b"
@@ -136,7 +138,7 @@ def ruling(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) ->
     unsure = bool(cues["maybe_after"].search(after))
     after = masked(cues["maybe_after"], after)
     before_unmasked = before
-    unsure = unsure or bool(cues["maybe_before"].search(before))
+    unsure = unsure or bool(cues["maybe_before"].search(_HEDGED.split(before)[-1]))
     if unsure and not cues["no_before"].search(masked(cues["maybe_before"], before_unmasked)):
         return Ruling("uncertain")
     inside = sentence[mention.start : mention.end]

@@ -10,7 +10,7 @@ from ctscribe import ontology
 from ctscribe.ontology import Language
 from ctscribe.report.parse import scan, scope
 from ctscribe.report.parse.assemble import Draft, assemble
-from ctscribe.report.parse.lexicon import Lexicon, Topic, lexicon
+from ctscribe.report.parse.lexicon import Lexicon, Sense, Topic, lexicon
 from ctscribe.report.parse.rewriting import written_out
 from ctscribe.report.words import Finding, Status
 
@@ -40,13 +40,14 @@ class Reading:
 
 
 @lru_cache(maxsize=65536)
-def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[Reading, ...]:
+def read_sentence(sentence: str, language: Language, topic: str = "", listed: str = "") -> tuple[Reading, ...]:
     """Everything one normalised sentence states.
 
     Args:
         sentence: see `text.sentences`.
         language: of the sentence.
         topic: what the heading above it speaks of, a key of ``topics`` in ``reading/<language>/headings.yaml``, or "".
+        listed: kind of what the sentence goes on listing by place and size alone, "" for none.
     """
     words = lexicon(language)
     sentence = written_out(sentence) if language == "en" else sentence
@@ -54,6 +55,8 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
     visible = scope.masked(words.cues["masked"], sentence)
     found = scan.mentions(visible, words, topics)
     further = scan.further_mentions(sentence, words)
+    if not found and not further:
+        found = _entry(sentence, language, words, next((t.listed for t in topics if t.listed), listed))
     if not found and not further:
         return ()
     parts = scope.clauses(sentence, language, words, found)
@@ -81,6 +84,16 @@ def read_sentence(sentence: str, language: Language, topic: str = "") -> tuple[R
             name = sentence[mention.start : mention.end]
             extra.append(Reading(Finding(mention.kind, said.status), (name,), means.label))
     return (*readings.values(), *extra)
+
+
+def _entry(sentence: str, language: Language, words: Lexicon, kind: str) -> list[scan.Mention]:
+    """The unsaid noun of an entry that gives a place and a size alone: "LUL, 11 mm" below "NODULES"."""
+    if not kind:
+        return []
+    items = scan.items(sentence, words, language, [])
+    if not any(item.size for item in items) or not any(item.place and item.strong for item in items):
+        return []
+    return [scan.Mention(0, 0, Sense(kind))]
 
 
 def _together(first: Reading, again: Reading) -> Reading:

@@ -33,20 +33,20 @@ class Piece:
 def pieces(text: str, language: Language) -> Iterator[Piece]:
     """Sentences that state findings, each with its topic; those of a history, a technique and the like are left out.
 
-    Where no other heading follows, such a section is one sentence long.
+    Where no other heading follows, such a section is one sentence long, but recommendations go on.
     """
     words = lexicon(language)
     headed = [_unheaded(sentence, language) for sentence in split_sentences(text, language)]
     speaking = [n for n, (named, _) in enumerate(headed) if named and "silent" not in named]
-    topic, section, silent = "", "findings", False
+    topic, section, silent, advice = "", "findings", False, False
     for n, (named, sentence) in enumerate(headed):
         if named:
-            silent = "silent" in named
+            silent, advice = "silent" in named, "advice" in named
             section = next((name for name in ("impression", "findings") if name in named), section)
             topic = "+".join(name for name in named if name in words.topics)
         if sentence and not silent:
             yield Piece(sentence, topic, section)
-        silent = silent and (not sentence or (bool(speaking) and n < speaking[-1]))
+        silent = silent and (advice or not sentence or (bool(speaking) and n < speaking[-1]))
 
 
 @lru_cache(maxsize=65536)
