@@ -28,6 +28,9 @@ COUNTED = {
     "Frosted glass areas in both lungs.": ["Lung opacity"],
     "Density increases in the dependent parts of both lungs.": ["Lung opacity"],
     "Linear density increases compatible with sequelae in the lingula.": ["Lung opacity", "Pulmonary fibrotic sequela"],
+    "Crazy paving and ground-glass areas in both lungs.": ["Lung opacity"],
+    "Subpleural density increases and fibrotic bands in the left lung.": ["Lung opacity", "Pulmonary fibrotic sequela"],
+    "Density increases compatible with sequelae in the left lung.": ["Pulmonary fibrotic sequela"],
     "An 8 mm ground-glass nodule in the right upper lobe.": ["Lung nodule", "Lung opacity"],
     # nodules: calcified ones too, not masses or those of other organs
     "A calcified nodule of 4 mm in the right lung.": ["Lung nodule"],
@@ -38,6 +41,7 @@ COUNTED = {
     "Peribronchial thickening in both lower lobes.": ["Peribronchial thickening"],
     # scars that pull, collapse that scars
     "Fibroatelectatic changes in the middle lobe.": ["Pulmonary fibrotic sequela"],
+    "Fixators are seen in the dorsal vertebrae.": ["Medical material"],
     "Calcified plaques in the LAD.": ["Coronary artery wall calcification"],
     "Smear-like fluid in the pericardial recess.": ["Pericardial effusion"],
     # the possible counts, what another examination showed does not
@@ -45,6 +49,8 @@ COUNTED = {
     "A nodule that was not seen in the previous examination is present.": ["Lung nodule"],
     "The effusion of the right pleura seen earlier is no longer visible.": [],
     "Emphysema is not observed.": [],
+    "Lymph nodes could not be distinguished.": [],
+    "Atelectasis is observed and it did not exist in the previous examination.": ["Atelectasis"],
 }
 
 

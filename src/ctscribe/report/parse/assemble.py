@@ -173,7 +173,7 @@ def _share(
     broken: Callable[[int, int], bool],
     loose: list[Item],
 ) -> None:
-    """ "A and B in the right lung": both lie there. "In the right lung, A and B": so here, and in "right basal A versus B"."""
+    """ "A and B in the right lung": both lie there. "In the right lung, A and B" and "right basal A versus B": so here."""
     for first, second in reversed(list(pairwise(drafts))):
         if first.places or not second.trailing:
             continue

@@ -130,7 +130,10 @@ def _topics(table: Any) -> Iterator[tuple[str, Topic]]:
             for kind, regexes in entry.get(part, {}).items()
             for regex in regexes
         ]
-        yield name, Topic(Words(patterns), entry.get("place", ""), entry.get("elsewhere", False), entry.get("listed", ""))
+        yield (
+            name,
+            Topic(Words(patterns), entry.get("place", ""), entry.get("elsewhere", False), entry.get("listed", "")),
+        )
 
 
 def _named(means: Any, names: Iterable[str], language: Language) -> Iterator[Name]:

@@ -36,7 +36,11 @@ _RULES = (
     ("fx", re.compile(r"\bfx\b"), "fracture"),
     ("lingular", re.compile(r"\blingular\b(?! (?:segment|bronch))"), "lingula"),
     ("lobar", re.compile(r"\b(upper|middle|lower) lobar\b"), r"\1 lobe"),
-    ("api", re.compile(r"\b(right|left) apical\b(?! ?(?:and |-|/)?(?:segment|posterior|cap|lordotic))"), r"\1 upper lobe"),
+    (
+        "api",
+        re.compile(r"\b(right|left) apical\b(?! ?(?:and |-|/)?(?:segment|posterior|cap|lordotic))"),
+        r"\1 upper lobe",
+    ),
     ("bas", re.compile(r"\b(right|left) (?:lung )?bas(?:al|ilar)\b(?! ?(?:and |-|/)?segment)"), r"\1 lower lobe"),
     ("bas", re.compile(r"\bbi-?(?:basilar|basal)\b"), "bilateral lower lobe"),
     ("apical", re.compile(r"\bbi-?apical\b"), "bilateral upper lobe"),

@@ -26,13 +26,14 @@ _LARGER = re.compile(r"\W*(?:(?:greater|larger|bigger|more) than|above|over|exce
 _BRACKETS = re.compile(r"\([^()]*\)?")
 # Where the modifiers of a noun end, and what goes on to say what the thing is.
 _COORDINATES = re.compile(
-    r"[,;(]|\band\b|\baccompan\w+|\bin addition to\b|\bas well as\b|(?<!compatible )(?<!consistent )(?<!accordance )\bwith\b"
+    r"[,;(]|\band\b|\baccompan\w+|\bin addition to\b|\bas well as\b"
+    r"|(?<!compatible )(?<!consistent )(?<!accordance )\bwith\b"
 )
 # "Concerning for A with B": only A is in doubt.
 _HEDGED = re.compile(r"(?<!compatible )(?<!consistent )\bwith\b")
 _CALLS = re.compile(
-    r"\b(?:compatible|consistent|accordance|in favou?r|evaluated|interpreted|secondary|due|belong\w*|suggest\w*|represent\w*"
-    r"|in terms of|thought|which|that)\b"
+    r"\b(?:compatible|consistent|accordance|in favou?r|evaluated|interpreted|secondary|due|belong\w*|suggest\w*"
+    r"|represent\w*|in terms of|thought|which|that)\b"
 )
 
 
