@@ -79,7 +79,7 @@ def main() -> None:
     argparse.ArgumentParser(description="Misreadings of headed reports by kind.").parse_args()
     total: Counter[tuple[str, str]] = Counter()
     print(f"| reports | statements | wrong reports | {' | '.join(ERRORS)} |\n| --- |{' ---: |' * 8}")
-    for name in ("us", "us_templates", "us_dictated"):
+    for name in ("us", "us_templates", "us_dictated", "us_unseen"):
         cases = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
         each = [errors_of(case) for case in cases]
         count = Counter(error for errors in each for _, error in errors)

@@ -25,8 +25,8 @@ def diseases(text: str, language: Language) -> tuple[str, ...]:
     found: list[str] = []
     for sentence in sentences(text, language):
         rest = sentence
-        for reading in read_sentence(sentence, language):
-            rest = rest.replace(reading.words, " , ")
+        for name in (name for reading in read_sentence(sentence, language) for name in reading.names):
+            rest = rest.replace(name, " , ")
         rest = _patterns(language)["plain"].sub(" , ", _attributes(language).sub(" ", rest))
         found += _english(rest) if language == "en" else [*_patterns("zh")["words"].findall(sentence), *_chinese(rest)]
     return tuple(dict.fromkeys(found))

@@ -17,6 +17,7 @@ _COORDINATION = re.compile(r"^[\s,]*(?:and|or|versus|vs|,|&|-|/|及|和|或|、|
 
 # Kinds that people measure, though no model gives their size.
 _MEASURED = frozenset({"lung_opacity", "ground_glass_opacity", "consolidation"})
+_WITH = re.compile(r" with (?:[a-z]+ )?")
 _VERSUS = re.compile(r" (?:versus|vs)\b[. ]+(?:\w+ )?")
 
 
@@ -173,7 +174,7 @@ def _share(
     broken: Callable[[int, int], bool],
     loose: list[Item],
 ) -> None:
-    """ "A and B in the right lung": both lie there. "In the right lung, A and B" and "right basal A versus B": so here."""
+    """ "A and B in the right lung": both lie there. "In the right lung, A and B", "right A versus B": so here."""
     for first, second in reversed(list(pairwise(drafts))):
         if first.places or not second.trailing:
             continue
@@ -182,7 +183,8 @@ def _share(
             if first.mention.end <= item.start and item.end <= second.mention.start:
                 a, b = item.start - first.mention.end, item.end - first.mention.end
                 between = between[:a] + between[b:]
-        if _COORDINATION.match(re.sub(r"\b(?:areas?|foci) of\b", "", between)):
+        between = re.sub(r"\b(?:areas?|foci) of\b", "", between)
+        if _COORDINATION.match(between) or (_WITH.fullmatch(between) and _in_the_lungs(first, second)):
             for place in second.places:
                 if regions := placed(first.kind, place):
                     first.places.append(regions)
@@ -194,6 +196,10 @@ def _share(
         if not draft.places:
             for item in fronted:
                 draft.take(item)
+
+
+def _in_the_lungs(*drafts: Draft) -> bool:
+    return all(ontology.findings()[draft.kind].section in ("lungs", "airways") for draft in drafts)
 
 
 def _assign_chinese(sentence: str, lexicon: Lexicon, drafts: list[Draft], loose: list[Item]) -> None:
