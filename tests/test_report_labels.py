@@ -30,6 +30,8 @@ COUNTED = {
     "Linear density increases compatible with sequelae in the lingula.": ["Lung opacity", "Pulmonary fibrotic sequela"],
     "Crazy paving and ground-glass areas in both lungs.": ["Lung opacity"],
     "Subpleural density increases and fibrotic bands in the left lung.": ["Lung opacity", "Pulmonary fibrotic sequela"],
+    "Densities are observed in the lower lobe of the left lung.": ["Lung opacity"],
+    "Soft tissue densities in the left lung.": [],
     "Density increases compatible with sequelae in the left lung.": ["Pulmonary fibrotic sequela"],
     "An 8 mm ground-glass nodule in the right upper lobe.": ["Lung nodule", "Lung opacity"],
     # nodules: calcified ones too, not masses or those of other organs
