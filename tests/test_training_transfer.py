@@ -120,6 +120,35 @@ def test_two_layouts_of_one_network_are_read_alike() -> None:
     assert torch.equal(one.positions, two.positions)
 
 
+@pytest.mark.parametrize("video", [False, True], ids=["vit", "videomae"])
+def test_networks_in_memory_are_read_like_the_files_they_write(video: bool, tmp_path: Path) -> None:
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining, ViTConfig, ViTModel
+
+    sizes = {"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": HIDDEN, "num_hidden_layers": LAYERS}
+    if video:
+        few = {
+            "num_frames": 4,
+            "decoder_num_hidden_layers": 1,
+            "decoder_hidden_size": 16,
+            "decoder_intermediate_size": 16,
+        }
+        theirs = VideoMAEForPreTraining(VideoMAEConfig(image_size=32, decoder_num_attention_heads=2, **sizes, **few))
+    else:
+        theirs = ViTModel(ViTConfig(image_size=32, **sizes))
+    for tensor in theirs.parameters():
+        tensor.data = numbers(*tensor.shape, seed=tensor.numel())
+    theirs.save_pretrained(tmp_path)
+    here, there = read_published(theirs.state_dict()), read_published(load_file(tmp_path / "model.safetensors"))
+    assert len(here.blocks) == len(there.blocks) == LAYERS
+    for a, b in zip(here.blocks, there.blocks, strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert torch.equal(here.patch, there.patch)
+    net = encoder(positions=("none", "none", "none"))
+    assert "block 0" in into_encoder(net, here).taken.values()
+    assert torch.equal(net.stages[0][0].block.mlp.down.weight, here.blocks[0]["mlp.down.weight"])
+
+
 def test_keys_of_a_video_network_without_bias_get_zero() -> None:
     block = read_published(hugging_face(video=True)).blocks[0]
     assert not block["attention.kv.bias"][:WIDTH].any()

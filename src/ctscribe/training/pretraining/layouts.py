@@ -1,4 +1,4 @@
-"""Two published key layouts of vision transformers, read into one: blocks, patch embedding, positions.
+"""Published key layouts of vision transformers, read into one: blocks, patch embedding, positions.
 
 ```
  Hugging Face (ViT, VideoMAE)                         timm, DINO, VideoMAE's own repository
@@ -12,6 +12,10 @@
  encoder.layer.0.intermediate.dense.weight            blocks.0.mlp.fc1.weight
  encoder.layer.0.output.dense.weight                  blocks.0.mlp.fc2.weight
 ```
+
+Transformers 5 writes files under the left names; its modules in memory (``state_dict``) say
+``layers.0.attention.q_proj``, ``o_proj`` and ``layers.0.mlp.fc1`` for a ViT, and ``query.bias`` without ``key.bias``
+for a VideoMAE. These are read too.
 
 A leading ``vit.``, ``videomae.``, ``encoder.``, ``module.`` or ``backbone.`` is taken off.
 """
@@ -28,11 +32,12 @@ from torch import Tensor
 from ctscribe.errors import CheckpointError
 
 PREFIXES = ("module.", "backbone.", "vit.", "videomae.", "encoder.")
-BLOCK = re.compile(r"(?:encoder\.layer|blocks)\.(\d+)\.(.+)")
+BLOCK = re.compile(r"(?:encoder\.layer|blocks|layers)\.(\d+)\.(.+)")
 ROLES = {
     "layernorm_before": "norm1",
     "layernorm_after": "norm2",
     "attention.output.dense": "attention.out",
+    "attention.o_proj": "attention.out",
     "intermediate.dense": "mlp.up",
     "output.dense": "mlp.down",
     "norm1": "norm1",
@@ -41,7 +46,15 @@ ROLES = {
     "mlp.fc1": "mlp.up",
     "mlp.fc2": "mlp.down",
 }
-QUERY, KEY, VALUE = "attention.attention.query", "attention.attention.key", "attention.attention.value"
+SIDES = {
+    "attention.attention.query": "q",
+    "attention.attention.key": "k",
+    "attention.attention.value": "v",
+    "attention.q_proj": "q",
+    "attention.k_proj": "k",
+    "attention.v_proj": "v",
+}
+"""Queries, keys and values where each has a matrix of its own."""
 PATCH = ("embeddings.patch_embeddings.projection", "patch_embed.proj")
 POSITIONS = ("embeddings.position_embeddings", "pos_embed")
 
@@ -110,32 +123,27 @@ def _short(name: str) -> str:
 
 
 def _block(number: int, tensors: dict[str, Tensor], left: list[str]) -> dict[str, Tensor]:
-    """One block under our names; VideoMAE's keys have no bias, which is a bias of zero."""
+    """One block under our names."""
     made: dict[str, Tensor] = {}
-    rest = dict(tensors)
-    try:
-        if "attn.qkv.weight" in rest:
-            made["attention.q.weight"], *other = rest.pop("attn.qkv.weight").chunk(3)
-            biases = list(rest.pop("attn.qkv.bias").chunk(3)) if "attn.qkv.bias" in rest else _biases(rest, "attn")
+    rest: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stem, _, kind = name.rpartition(".")
+        if stem in ROLES:
+            made[f"{ROLES[stem]}.{kind}"] = tensor
+        elif stem in SIDES:
+            rest[f"{SIDES[stem]}.{kind}"] = tensor
+        elif kind in ("q_bias", "v_bias"):
+            rest[f"{kind[0]}.bias"] = tensor
+        elif stem == "attn.qkv":
+            rest.update({f"{side}.{kind}": part for side, part in zip("qkv", tensor.chunk(3), strict=True)})
         else:
-            made["attention.q.weight"] = rest.pop(f"{QUERY}.weight")
-            other = [rest.pop(f"{part}.weight") for part in (KEY, VALUE)]
-            if f"{QUERY}.bias" in rest:
-                biases = [rest.pop(f"{part}.bias") for part in (QUERY, KEY, VALUE)]
-            else:
-                biases = _biases(rest, "attention.attention")
-        made["attention.kv.weight"] = torch.cat(other)
-        made["attention.q.bias"], made["attention.kv.bias"] = biases[0], torch.cat(biases[1:])
-        for name in list(rest):
-            stem, _, kind = name.rpartition(".")
-            if stem in ROLES:
-                made[f"{ROLES[stem]}.{kind}"] = rest.pop(name)
+            left.append(f"block {number}: {name}")
+    try:
+        made["attention.q.weight"], made["attention.q.bias"] = rest["q.weight"], rest["q.bias"]
+        made["attention.kv.weight"] = torch.cat((rest["k.weight"], rest["v.weight"]))
+        # VideoMAE's keys have no bias, which is a bias of zero.
+        keys = rest.get("k.bias", torch.zeros_like(rest["q.bias"]))
+        made["attention.kv.bias"] = torch.cat((keys, rest["v.bias"]))
     except KeyError as error:
         raise CheckpointError(f"block {number} of the vision transformer is incomplete", got=f"no {error}") from error
-    left += [f"block {number}: {name}" for name in rest]
     return made
-
-
-def _biases(rest: dict[str, Tensor], stem: str) -> list[Tensor]:
-    query, value = rest.pop(f"{stem}.q_bias"), rest.pop(f"{stem}.v_bias")
-    return [query, torch.zeros_like(query), value]
