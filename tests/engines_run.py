@@ -1,12 +1,15 @@
 """A small training that two processes can share: run by torchrun in `test_engines`, called directly for one process.
 
-``engines_run.py FOLDER:WAY[:STOP] ...`` trains `plans(WAY)` in each FOLDER; STOP breaks the stream off after so many
-batches of one process.
+``engines_run.py FOLDER:WAY[:STOP[:kill]] ...`` trains `plans(WAY)` in each FOLDER; STOP breaks the stream off after so
+many batches of one process; with ``kill`` each process is then killed as by ``kill -9``.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +119,21 @@ class Killed(Exception):
 LOSSES = {"squared": squared, "rare": rare}
 
 
-def run(folder: Path, parallel: str = "ddp", stop: int | None = None, plan: TrainConfig | None = None) -> TrainResult:
+def end() -> None:
+    raise Killed
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(
+    folder: Path,
+    parallel: str = "ddp",
+    stop: int | None = None,
+    plan: TrainConfig | None = None,
+    ending: Callable[[], None] = end,
+) -> TrainResult:
     config = plan or plans(parallel)
     left = [stop]
 
@@ -126,7 +143,7 @@ def run(folder: Path, parallel: str = "ddp", stop: int | None = None, plan: Trai
         def broken(*numbers: int):
             for number, batch in zip(range(*numbers), whole(*numbers), strict=True):
                 if left[0] == 0:
-                    raise Killed
+                    ending()
                 left[0] = None if left[0] is None else left[0] - 1
                 yield replace(batch, labelled=number % LABELS[parallel] == 0)
 
@@ -144,6 +161,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with connected():
         for job in sys.argv[1:]:
-            folder, way, *stop = job.split(":")
+            folder, way, *rest = job.split(":")
             with suppress(Killed):
-                run(Path(folder), way, *map(int, stop))
+                run(Path(folder), way, *map(int, rest[:1]), ending=kill if "kill" in rest else end)

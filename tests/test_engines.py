@@ -21,7 +21,7 @@ from ctscribe.training import loop
 from ctscribe.training.loop import train
 
 
-def together(*jobs: str) -> str:
+def together(*jobs: str, succeeds: bool = True) -> str:
     """Run `engines_run` in two processes; what they said."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = str(Path(engines_run.__file__))
@@ -29,7 +29,7 @@ def together(*jobs: str) -> str:
     done = subprocess.run(
         [*command, script, *jobs], capture_output=True, text=True, check=False, timeout=900, env=environment
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode == 0) is succeeds, done.stderr
     return done.stdout + done.stderr
 
 
@@ -44,11 +44,18 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both ways by two processes, whole and broken off; and a run that one process broke off, taken up by two."""
+    """Both ways by two processes, whole, broken off and killed; and a run that one process broke off, taken up by two.
+
+    Two processes are killed in the middle of a step, and the same command is given again.
+    """
     folder = tmp_path_factory.mktemp("pair")
     with pytest.raises(engines_run.Killed):
         engines_run.run(folder / "one-then-two", "fsdp", 8 + 4 * 4)
-    together(*(f"{folder}/{job}" for job in ("ddp:ddp", "fsdp:fsdp", "two-then-one:fsdp:12", "one-then-two:fsdp")))
+    together(f"{folder}/killed:ddp:13:kill", succeeds=False)
+    assert not (folder / "killed" / "weights.safetensors").exists()
+    jobs = ("ddp:ddp", "fsdp:fsdp", "two-then-one:fsdp:12", "one-then-two:fsdp", "killed:ddp")
+    said = together(*(f"{folder}/{job}" for job in jobs))
+    assert said.count("continuing after step 7") == 2
     return folder
 
 
@@ -80,6 +87,12 @@ def test_the_runs_would_differ_if_the_law_were_broken(alone: dict[str, Path], tm
     engines_run.run(tmp_path, "ddp", plan=halved)
     with pytest.raises(AssertionError):
         assert_equal_runs(alone["ddp"], tmp_path)
+
+
+def test_two_killed_processes_started_again_end_in_the_same_bits(pair: Path) -> None:
+    whole, killed = pair / "ddp", pair / "killed"
+    for name in ("weights.safetensors", "averaged.safetensors", "metrics.jsonl"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
 
 def test_one_process_continues_what_two_began(alone: dict[str, Path], pair: Path) -> None:
