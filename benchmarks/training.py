@@ -1,43 +1,42 @@
-"""What training costs, and that every objective learns: synthetic phantoms, tiny model, minutes.
+"""What training costs: synthetic phantoms, the preset of the recipe ``demo``, minutes.
 
-    python benchmarks/training.py [--only busy saves memory losses] [--steps 40] [--store DIR] [--figures DIR]
+    PYTHONPATH=. python benchmarks/training.py [--only busy saves memory pair] [--steps 3] [--store DIR]
 
-busy     share of a step's time that the model computes, at the preset of the recipe ``demo`` over cached phantoms
-saves    seconds to write and to read back a checkpoint of that model with averages and moments
+busy     share of a step's processor time that the model computes, its scans read from the store
+saves    seconds to write a checkpoint with averages and moments, and to find, check and read it again
 memory   bytes that the encoder keeps for the backward pass, with and without ``encoder.checkpointing``
-losses   every pretraining objective for ``--steps`` steps on 16 phantoms; a picture of each curve
+pair     samples a second of two processes against one, at the tiny preset; both cores must be free
 
-One thread. Prints one JSON line per part; nothing here says anything of real patients.
+One thread. Prints one JSON line per part; what learning brings is measured by ``benchmarks/objectives.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from ctscribe.language.sizes import kept_bytes
 from ctscribe.model import CTReportModel
 from ctscribe.tensors import VolumeBatch
-from ctscribe.training import course, plans
-from ctscribe.training.loop import train
+from ctscribe.training import course
 from ctscribe.training.losses import standard_losses
-from ctscribe.training.pretraining.model import with_heads
+from ctscribe.training.saves import newest_checkpoint, own_state, save_checkpoint
 from ctscribe.vision.build import build_encoder
-from recipes import curriculum, demo, tiny
+from recipes import demo, tiny
 
-PARTS = ("busy", "saves", "memory", "losses")
+PARTS = ("busy", "saves", "memory", "pair")
 
 
 def busy(store: Path, steps: int) -> dict[str, float]:
-    """Seconds of loading and of computing over a few steps of the demo's detector."""
+    """Processor seconds of loading and of computing over a few steps of the demo's detector."""
     config = demo.config()
     config = replace(config, data=replace(config.data, studies=16, processes=1))
     studies = course.open_studies(config, store / "demo", 0, 16)
@@ -46,28 +45,32 @@ def busy(store: Path, steps: int) -> dict[str, float]:
     batches = course.Sources(config, model.language.tokenizer, studies)(stage)(0, steps)
     losses, loading, computing = standard_losses(), 0.0, 0.0
     for _ in range(steps):
-        started = time.perf_counter()
+        started = time.process_time()
         batch = next(batches)
-        loaded = time.perf_counter()
+        loaded = time.process_time()
         outputs = model(batch, wants=frozenset(stage.losses))
         sum(weight * losses[name](outputs, batch).value for name, weight in stage.losses.items()).backward()
-        loading, computing = loading + loaded - started, computing + time.perf_counter() - loaded
+        loading, computing = loading + loaded - started, computing + time.process_time() - loaded
     return {"busy": computing / (loading + computing), "load_s": loading / steps, "step_s": computing / steps}
 
 
 def saves(store: Path) -> dict[str, float]:
-    """Seconds for weights, averages and two moments of the demo model."""
+    """Seconds for weights, averages and AdamW's two moments of the demo model, hashed and flushed as a run does it."""
     model = CTReportModel(demo.config().model, course.tokenizer_of(tiny.config(), store))
-    tensors = {n: p.detach().contiguous() for n, p in model.named_parameters()}
-    with tempfile.TemporaryDirectory() as folder:
+    weights = own_state(model)
+    moments = {f"{name}|{part}": tensor.clone() for name, tensor in weights.items() for part in ("one", "two")}
+    tensors = {"weights": weights, "ema": weights, "optimizer": moments}
+    with tempfile.TemporaryDirectory(dir=store) as folder:
         started = time.perf_counter()
-        for part in range(4):
-            save_file(tensors, Path(folder) / f"{part}.safetensors")
+        path = save_checkpoint(Path(folder), 1, tensors, {}, keep=1)
         written = time.perf_counter()
-        for part in range(4):
-            load_file(Path(folder) / f"{part}.safetensors")
+        found = newest_checkpoint(Path(folder), print)
+        if found is None:
+            raise SystemExit("the checkpoint was not whole")
+        for name in tensors:
+            found.tensors(name)
         read = time.perf_counter()
-    size = 4 * sum(t.numel() * t.element_size() for t in tensors.values())
+        size = sum(file.stat().st_size for file in path.iterdir())
     return {"mib": size / 2**20, "save_s": written - started, "load_s": read - written}
 
 
@@ -82,59 +85,38 @@ def memory() -> dict[str, float]:
     return kept
 
 
-def losses(store: Path, steps: int, figures: Path | None) -> dict[str, Any]:
-    """First and last mean loss of every pretraining objective."""
-    base = tiny.config()
-    scene = curriculum.supervised(base.model.scene)
-    base = replace(base, model=replace(base.model, scene=scene), data=replace(base.data, studies=16, processes=1))
-    studies = course.open_studies(base, store / "tiny", 0, 16)
-    found: dict[str, Any] = {}
-    for form in ("siglip", "clip"):
-        stages = plans.pretraining(steps, steps, steps, form=form, lr=2e-3)
-        for stage in stages if form == "siglip" else stages[1:2]:
-            name = form if stage.name == "contrast" else stage.name
-            torch.manual_seed(0)
-            model = CTReportModel(base.model, course.tokenizer_of(base, store))
-            learner = with_heads(model, base.pretrain, stage.losses)
-            config = replace(base.train, stages=(replace(stage, name=name),), log_every=max(1, steps // 20), ema=0.0)
-            source = course.Sources(base, model.language.tokenizer, studies)
-            with tempfile.TemporaryDirectory() as folder:
-                train(learner, config, source, standard_losses(), Path(folder) / "run")
-                lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            rows = [row for row in map(json.loads, lines) if "total" in row]
-            found[name] = {"first": rows[0]["total"], "last": rows[-1]["total"]}
-            if figures is not None:
-                draw(name, [r["step"] for r in rows], [r["total"] for r in rows], figures)
-    return found
-
-
-def draw(name: str, steps: list[int], values: list[float], figures: Path) -> None:
-    """One small picture of a falling loss."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4, 2.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(steps, values)
-    axes.set(title=f"{name} (synthetic phantoms)", xlabel="step", ylabel="loss")
-    figures.mkdir(parents=True, exist_ok=True)
-    figure.savefig(figures / f"{name}.png", dpi=100)
+def pair(store: Path, steps: int) -> dict[str, float]:
+    """Samples a second of the tiny recipe's detector, made by one process and by two; start and end left out."""
+    steps *= 10
+    words = [f"train.stages.{n}.accumulate=2" for n in range(3)]
+    words += ["train.stages.0.steps=1", f"train.stages.1.steps={steps}", "train.stages.2.steps=1", "train.threads=1"]
+    words += ["train.log_every=10", "data.studies=16", f"data.store={(store / 'pair').resolve()}"]
+    rates = []
+    for processes in (1, 2):
+        with tempfile.TemporaryDirectory(dir=store) as folder:
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+            run = Path(folder).resolve() / "run"
+            command = [sys.executable, *launch, "-m", "ctscribe.cli", "train", "tiny", *words, "--out", str(run)]
+            subprocess.run(command, check=True, capture_output=True)
+            rows = [json.loads(line) for line in (run / "speed.jsonl").read_text(encoding="utf-8").splitlines()]
+        rates.append(2 * 2 / min(row["seconds_per_step"] for row in rows if 1 < row["step"] <= 1 + steps))
+    return {"one": rates[0], "two": rates[1], "times": rates[1] / rates[0]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--store", type=Path, default=Path("runs") / "benchmark_training")
-    parser.add_argument("--figures", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     arguments.store.mkdir(parents=True, exist_ok=True)
     made = {
-        "busy": lambda: busy(arguments.store, min(arguments.steps, 4)),
+        "busy": lambda: busy(arguments.store, arguments.steps),
         "saves": lambda: saves(arguments.store),
         "memory": memory,
-        "losses": lambda: losses(arguments.store, arguments.steps, arguments.figures),
+        "pair": lambda: pair(arguments.store, arguments.steps),
     }
     for part in arguments.only:
         print(json.dumps({part: made[part]()}), flush=True)
