@@ -40,7 +40,7 @@ def stages(
     """Seven stages of so many steps each; one of 0 is left out."""
     speech = Stage("text", text, demo.READING, ("language.*",), data="text", lr=1e-3, batch_size=24, warmup=text // 10)
     return (
-        *plans.pretraining(masked, contrast, multitask),
+        *plans.pretraining(masked, contrast, multitask, lr=1.5e-3, muon=plans.INSIDE_ENCODER),
         *((speech,) if text else ()),
         *plans.stage_wise(connect, refine, gates),
     )

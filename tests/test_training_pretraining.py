@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -14,12 +15,12 @@ from tests import pretraining_run, tiny
 from torch import Tensor
 
 from ctscribe.engines.world import World
-from ctscribe.tensors import RegionMasks, VolumeBatch
+from ctscribe.tensors import RegionMasks, ScaleTokens, VisualTokens, VolumeBatch
 from ctscribe.training.losses import standard_losses
-from ctscribe.training.losses.clip import ClipLoss
+from ctscribe.training.losses.clip import ClipLoss, centred
 from ctscribe.training.losses.masked import MaskedLoss
 from ctscribe.training.losses.siglip import SiglipLoss
-from ctscribe.training.pretraining.contrast import Contrast, ContrastConfig
+from ctscribe.training.pretraining.contrast import Contrast, ContrastConfig, pooled, standardised
 from ctscribe.training.pretraining.masked import (
     MaskedConfig,
     MaskedHead,
@@ -128,13 +129,38 @@ def contrast(rows: int, paired: list[bool] | None = None, seed: int = 0) -> Cont
 
 def test_clip_and_siglip_equal_their_formulas() -> None:
     made = contrast(4)
-    logits = 5.0 * made.images @ made.texts.T
+    images, texts = (torch.nn.functional.normalize(side - side.mean(0), dim=-1) for side in (made.images, made.texts))
+    logits = 5.0 * images @ texts.T
     own = torch.arange(4)
     clip = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
     assert torch.isclose(ClipLoss()(PretrainOutputs(contrast=made), None).value, clip)
     sign = 2 * torch.eye(4) - 1
     siglip = -(sign * (logits - 1)).sigmoid().log().sum() / 4
     assert torch.isclose(SiglipLoss()(PretrainOutputs(contrast=made), None).value, siglip)
+
+
+def test_what_all_rows_share_does_not_count_and_rows_without_a_partner_do_not_move_the_middle() -> None:
+    rows, paired = torch.randn(5, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([True] * 4 + [False])
+    shared = 100 * torch.ones(6)
+    assert torch.allclose(centred(rows, paired), centred(rows + shared, paired), atol=1e-4)
+    other = torch.cat((rows[:4], 9 * rows[4:]))
+    assert torch.equal(centred(rows, paired)[:4], centred(other, paired)[:4])
+
+
+def test_channels_count_alike_however_much_they_vary_and_unknown_rows_do_not_count() -> None:
+    rows, known = torch.randn(5, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([True] * 4 + [False])
+    uneven = rows * torch.tensor([1.0, 10.0, 0.1, 1.0, 1.0, 1.0]) + 50
+    assert torch.allclose(standardised(rows, known), standardised(uneven, known), atol=1e-2)
+    other = torch.cat((rows[:4], 9 * rows[4:]))
+    assert torch.equal(standardised(rows, known)[:4], standardised(other, known)[:4])
+
+
+def test_a_lesion_in_one_token_is_seen_and_padding_is_not() -> None:
+    tokens, valid = torch.zeros(1, 8, 3), torch.ones(1, 8, dtype=torch.bool)
+    tokens[0, 2, 1], tokens[0, 7], valid[0, 7] = 5.0, 99.0, False
+    scale = ScaleTokens(tokens, (2, 2, 2), torch.zeros(1, 8, 3), valid)
+    seen = pooled(VisualTokens(scale, scale, scale))[0, :6]
+    assert torch.allclose(seen, torch.tensor([0.0, 5 / 7, 0.0, 0.0, 5.0, 0.0]))
 
 
 @pytest.mark.parametrize("loss", [ClipLoss(), SiglipLoss()], ids=["clip", "siglip"])
@@ -145,8 +171,9 @@ def test_a_study_without_a_report_changes_nothing(loss: ClipLoss | SiglipLoss) -
     with_it, without = (loss(PretrainOutputs(contrast=c), None) for c in (made, fewer))
     assert with_it.seen == without.seen == 3
     assert torch.isclose(with_it.value, without.value)
-    nobody = loss(PretrainOutputs(contrast=contrast(3, [False] * 3)), None)
-    assert (float(nobody.value), nobody.seen) == (0.0, 0)
+    for lonely in ([False] * 3, [True, False, False]):
+        nobody = loss(PretrainOutputs(contrast=contrast(3, lonely)), None)
+        assert (float(nobody.value), nobody.seen) == (0.0, 0)
 
 
 def test_a_batch_without_texts_pairs_nobody() -> None:
@@ -157,7 +184,7 @@ def test_a_batch_without_texts_pairs_nobody() -> None:
 def test_negatives_of_other_processes_count_as_if_all_were_in_one(tmp_path: Path) -> None:
     file = tmp_path / "two.pt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     run = subprocess.run(
         [*command, str(ROOT / "tests" / "pretraining_run.py"), str(file)],
         capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT, check=False,
@@ -170,9 +197,12 @@ def test_negatives_of_other_processes_count_as_if_all_were_in_one(tmp_path: Path
 
 
 # ------------------------------------------------------------------------------------------------- learning
-# The contrasts are not here: in a dozen steps on four scans they only reach chance.
-@pytest.mark.parametrize("name", ["masked"])
-def test_the_loss_falls(name: str) -> None:
+GUESSING = {"masked": math.inf, "clip": math.log(4), "siglip": 4 * math.log(4) - 3 * math.log(3)}
+"""What knowing nothing of the four scans costs, at best. Noise cannot be filled in: there any fall will do."""
+
+
+@pytest.mark.parametrize("name", list(GUESSING))
+def test_the_loss_falls_below_that_of_guessing(name: str) -> None:
     model, studies = learner(name), batch()
     loss = standard_losses()[name]
     optimizer = torch.optim.AdamW([p for n, p in model.named_parameters() if not n.startswith("language")], 3e-3)
@@ -184,7 +214,7 @@ def test_the_loss_falls(name: str) -> None:
         value.backward()
         optimizer.step()
         values.append(float(value.detach()))
-    assert values[-1] < 0.9 * values[0]
+    assert values[-1] < 0.9 * min(values[0], GUESSING[name])
     touched = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
     assert touched == {"vision", "masked" if name == "masked" else "contrast"}
 

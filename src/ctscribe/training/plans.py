@@ -20,6 +20,15 @@ CROSS_ATTENTION = ("language.*.cross.*", "language.memory.*")
 """What lets the decoder look at the scan: its cross-attention, gates included, and the keys' way there."""
 TOP_OF_ENCODER = ("vision.stages.2.*", "vision.norms.*")
 """The last third of the encoder's layers (9 to 12 of the reference's 12)."""
+INSIDE_ENCODER = (
+    "vision.tokenizer.stems.*.residuals.*",
+    "vision.tokenizer.stems.*.convs.[1-9].*",
+    "vision.merges.*",
+    "vision.inject.*",
+    "vision.stages.*",
+)
+"""Matrices between the first and the last layers of the pyramid with convolutional stems: Muon's."""
+TEXT_SIDE = "contrast.text.blocks.*"
 GATES = ("language.*.gate.scale",)
 MULTITASK: Mapping[str, float] = {"masks": 1.0, "presence": 1.0, "dense": 1.0, "where": 0.5}
 """Segmentation of the regions and of the lesions, and classification of the findings; needs ``scene.masks`` with the
@@ -27,7 +36,14 @@ model's own segmentation (``own`` or ``given_or_own``)."""
 
 
 def pretraining(
-    masked: int, contrast: int, multitask: int, *, batch_size: int = 4, lr: float = 4e-4, form: str = "siglip"
+    masked: int,
+    contrast: int,
+    multitask: int,
+    *,
+    batch_size: int = 4,
+    lr: float = 4e-4,
+    form: str = "siglip",
+    muon: tuple[str, ...] = (),
 ) -> tuple[Stage, ...]:
     """The encoder's three lessons; one of 0 steps is left out.
 
@@ -35,18 +51,19 @@ def pretraining(
         masked: steps of masked tubelet prediction.
         contrast: steps of CT-text contrast.
         multitask: steps of segmentation and classification.
-        batch_size: studies in a forward pass; the contrast takes twice as many, for its negatives.
-        lr: peak learning rate.
+        batch_size: studies in a forward pass; the contrast takes four times as many, for its negatives.
+        lr: peak learning rate; AdamW alone wants no more than the default, with Muon 1.5e-3 is safe and much faster.
         form: ``siglip`` or ``clip``.
+        muon: what Muon moves, such as `INSIDE_ENCODER`; the contrast's text side is then Muon's as well.
     """
     stages = (
-        (masked, {"masked": 1.0}, ("vision.*", "masked.*"), batch_size),
-        (contrast, {form: 1.0}, ("vision.*", "contrast.*"), 2 * batch_size),
-        (multitask, dict(MULTITASK), ("vision.*", "scene.*"), batch_size),
+        ("masked", masked, {"masked": 1.0}, ("vision.*", "masked.*"), batch_size, muon),
+        ("contrast", contrast, {form: 1.0}, ("vision.*", "contrast.*"), 4 * batch_size, muon and (*muon, TEXT_SIDE)),
+        ("multitask", multitask, dict(MULTITASK), ("vision.*", "scene.*"), batch_size, muon),
     )
     return tuple(
-        Stage(name, steps, losses, trainable, lr=lr, batch_size=size, warmup=_warmup(steps))
-        for name, (steps, losses, trainable, size) in zip(("masked", "contrast", "multitask"), stages, strict=True)
+        Stage(name, steps, losses, trainable, lr=lr, batch_size=size, warmup=_warmup(steps), muon=turned)
+        for name, steps, losses, trainable, size, turned in stages
         if steps
     )
 

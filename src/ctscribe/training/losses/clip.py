@@ -17,11 +17,24 @@ from ctscribe.training.losses import LossValue
 def all_pairs(
     made: Any,
 ) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n e"], Bool[Tensor, " n"], Int[Tensor, " b"]]:
-    """Scans, reports and which are paired, of all processes; and the rows among them that are this process's own."""
+    """Scans, reports and which are paired, of all processes; and the rows among them that are this process's own.
+
+    The vectors are `centred` over the pairs of all processes.
+    """
     images, texts = gathered_rows(made.images), gathered_rows(made.texts)
     paired = gathered_rows(made.paired.to(made.images.dtype).detach()) > 0
     own = torch.arange(len(made.images), device=images.device) + here().rank * len(made.images)
-    return images, texts, paired, own[made.paired]
+    return centred(images, paired), centred(texts, paired), paired, own[made.paired]
+
+
+def centred(rows: Float[Tensor, "n e"], paired: Bool[Tensor, " n"]) -> Float[Tensor, "n e"]:
+    """Unit vectors of how each row differs from the mean of the paired ones.
+
+    What all chests, and all reports, share is nearly all of every vector: left in, all similarities are equal, no pair
+    gets a gradient that tells it from the others, and the loss stays at chance.
+    """
+    share = paired.to(rows.dtype).unsqueeze(-1)
+    return F.normalize(rows - (rows * share).sum(0) / share.sum().clamp_min(1), dim=-1)
 
 
 def share_of(total: Tensor, pairs: int) -> Tensor:
