@@ -14,6 +14,7 @@ are not installed are named and left out. They are no dependency of ctscribe:
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import tempfile
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import SimpleITK
 import torch
 
 from ctscribe.data import load_study
@@ -40,30 +42,20 @@ def ours(path: Path) -> np.ndarray:
 
 def monai_pipeline(smooth: bool) -> Pipeline:
     """With ``smooth``: a Gaussian before linear interpolation."""
-    from monai.transforms import (
-        Compose,
-        EnsureChannelFirst,
-        GaussianSmooth,
-        LoadImage,
-        Orientation,
-        ResizeWithPadOrCrop,
-        ScaleIntensityRange,
-        Spacing,
-    )
-
+    kit = importlib.import_module("monai.transforms")
     spacing, shape = SPACING[::-1], SHAPE[::-1]
 
     def run(path: Path) -> np.ndarray:
-        steps = [LoadImage(image_only=True), EnsureChannelFirst(), Orientation(axcodes="LPS", labels=None)]
-        image = Compose(steps)(path)
+        steps = [kit.LoadImage(image_only=True), kit.EnsureChannelFirst(), kit.Orientation(axcodes="LPS", labels=None)]
+        image = kit.Compose(steps)(path)
         if smooth:
-            image = GaussianSmooth(sigma=antialias(image.pixdim.tolist(), spacing))(image)
+            image = kit.GaussianSmooth(sigma=antialias(image.pixdim.tolist(), spacing))(image)
         rest = [
-            Spacing(pixdim=spacing, mode="bilinear", padding_mode="border"),
-            ResizeWithPadOrCrop(shape, value=LOW),
-            ScaleIntensityRange(LOW, HIGH, LOW, HIGH, clip=True),
+            kit.Spacing(pixdim=spacing, mode="bilinear", padding_mode="border"),
+            kit.ResizeWithPadOrCrop(shape, value=LOW),
+            kit.ScaleIntensityRange(LOW, HIGH, LOW, HIGH, clip=True),
         ]
-        return np.asarray(Compose(rest)(image))[0].T
+        return np.asarray(kit.Compose(rest)(image))[0].T
 
     return run
 
@@ -75,9 +67,7 @@ def antialias(before: list[float], after: tuple[float, ...]) -> list[float]:
 
 
 def torchio_pipeline() -> Pipeline:
-    import SimpleITK
-    import torchio
-
+    torchio = importlib.import_module("torchio")
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     run_all = torchio.Compose(
         [
