@@ -1,6 +1,6 @@
 """What helps slots to find lesions: the scale they look at, outlines instead of cells, supervision of every round.
 
-    PYTHONPATH=. python benchmarks/slots.py            # about 8 CPU minutes; phantoms are drawn into a temporary folder
+    PYTHONPATH=. python benchmarks/slots.py            # about 6 CPU minutes; phantoms are drawn into a temporary folder
 
 The model and the phantoms are those of `scene_learning.py` (64 channels, 16 slots, cells of 20 x 44 x 44 mm). Each line
 changes one thing; every line is measured against the same truth, the outlines of held-out phantoms. ``chance`` is what
@@ -139,9 +139,9 @@ def chance(studies: StudyStore) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=160)
-    parser.add_argument("--heldout", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--studies", type=int, default=80)
+    parser.add_argument("--heldout", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=list(LINES), help="some lines, by name")
     options = parser.parse_args()
     torch.set_num_threads(1)
