@@ -13,7 +13,7 @@ from ctscribe.errors import EndpointError, UsageError
 from ctscribe.impression import Context
 from ctscribe.impression.client import Client, Question, decode
 from ctscribe.impression.endpoint import EndpointConfig
-from ctscribe.impression.writers import EndpointWriter, make
+from ctscribe.impression.writers import Choice, EndpointWriter, make
 from ctscribe.impression.writing import write_with
 from ctscribe.report import Finding
 from endpoint_kit import Server, chat, serving
@@ -201,7 +201,7 @@ def test_nothing_is_sent_unless_an_endpoint_was_chosen(server: Server) -> None:
     with pytest.raises(EndpointError, match="nothing was sent"):
         Client(EndpointConfig("m")).ask(QUESTION, lambda data: data)
     with pytest.raises(UsageError):
-        make("server", EndpointConfig("m"))
+        make("server", Choice(EndpointConfig("m")))
     assert write_with(make("rules"), [NODULE], "en").method == "rules"
     assert server.bodies == []
 

@@ -183,3 +183,9 @@ def test_the_adversary_is_caught_and_the_faithful_pass(monkeypatch: pytest.Monke
     assert caught["through"] == 0
     assert sum(caught[k] for k in module.adversary.KINDS) >= 0.98 * sum(asked[k] for k in module.adversary.KINDS), wrong
     assert caught["faithful"] == 0, wrong
+
+
+def test_a_sentence_about_something_else_is_objected_to() -> None:
+    for text in ("I plan to launch a smartwatch with a health tracker.", "Here is the impression of the report:"):
+        assert "off_vocabulary" in kinds(text, role="significance")
+    assert "off_vocabulary" not in kinds("Clinical correlation is recommended.", role="significance")

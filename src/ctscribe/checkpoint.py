@@ -12,6 +12,9 @@ folder/
 
 A writer whose pretrained decoder was frozen or adapted stores only what is new; ``config.json`` then names the decoder
 and its fingerprint (``base``). One that learned as a whole stores everything, and the decoder's shape in ``host.json``.
+
+An impression head (`save_head`) is a folder of the same files without ``tokenizer.json`` and ``decision.json``: it
+holds the new layers only, and names the model folder that they belong to, with the hash of its weights.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -39,8 +43,10 @@ from ctscribe.beside import StudyBeside
 from ctscribe.data.outlines import Outlines
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.language.config import LanguageConfig
+from ctscribe.language.head import HeadConfig, head_params, with_head
 from ctscribe.language.hosts import host_from_description
 from ctscribe.language.prompt import ReportTokenizer
+from ctscribe.language.station import Writer
 from ctscribe.model import CTReportModel, Description, GridContract, ModelConfig, Thresholds
 from ctscribe.tensors import Volume
 
@@ -122,9 +128,7 @@ def save(
     dtype: torch.dtype = torch.float16,
 ) -> Path:
     """Write a model folder under a temporary name, then rename it into place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with _scratch(folder) as scratch:
         save_file(_slim(model, dtype), scratch / WEIGHTS, metadata={"format": "pt"})
         model.language.tokenizer.save(scratch)
         _write_json(scratch / "config.json", {"format": FORMAT, "model": cfg.to_dict(model.config)} | _base(model))
@@ -134,13 +138,22 @@ def save(
         card = {k: v for k, v in asdict(info).items() if k not in ("card", "checkpoint_hash")}
         _write_json(scratch / "card.json", card | {"ontology": ontology_hash()})
         (scratch / "README.md").write_text(info.card or f"# {info.name}\n", encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder under a temporary name that takes its place once it is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield scratch
         scratch.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
 
 
 def load(folder: Path | str | None = None, *, device: str = "cpu", pretrained: Path | str | None = None) -> LoadedModel:
@@ -184,6 +197,89 @@ def load(folder: Path | str | None = None, *, device: str = "cpu", pretrained: P
     )
     thresholds = cfg.from_dict(Thresholds, _read_json(place / "decision.json"))
     return LoadedModel(model.to(device).eval(), info, thresholds)
+
+
+@dataclass(frozen=True)
+class HeadCard:
+    """What an impression head says about itself.
+
+    Attributes:
+        name: as impressions name their writer.
+        languages: it can write.
+        head: its layers.
+        base: name of the model whose report writer it was put on.
+        base_hash: of that model's weights.
+        synthetic: no real report was used to teach it.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    head: HeadConfig
+    base: str
+    base_hash: str
+    synthetic: bool = True
+
+
+def save_head(folder: Path, writer: Writer, card: HeadCard, base: str = "") -> Path:
+    """Write the new layers of a report writer, see `with_head`.
+
+    Args:
+        folder: written under a temporary name, then renamed into place.
+        writer: with its head.
+        card: what it is.
+        base: model folder it belongs to, empty for the bundled one.
+    """
+    new = set(head_params(writer, card.head.layers))
+    weights = {name: value.contiguous() for name, value in writer.state_dict().items() if name in new}
+    with _scratch(folder) as scratch:
+        save_file(weights, scratch / WEIGHTS, metadata={"format": "pt"})
+        _write_json(scratch / "config.json", {"format": FORMAT, "head": asdict(card.head), "folder": base})
+        plain = {name: value for name, value in asdict(card).items() if name != "head"}
+        _write_json(scratch / "card.json", plain | {"ontology": ontology_hash()})
+        (scratch / "README.md").write_text(_HEAD_README.format(card=card), encoding="utf-8")
+    return folder
+
+
+def load_head(folder: Path | str, *, base: Path | str | None = None, device: str = "cpu") -> tuple[Writer, HeadCard]:
+    """Read an impression head and the report writer that it belongs to.
+
+    Args:
+        folder: as `save_head` wrote it.
+        base: where that model folder lies, if not where it lay in training.
+        device: a torch device.
+
+    Raises:
+        CheckpointError: a file is missing or truncated, or the model folder is another one.
+    """
+    place = Path(folder)
+    if not (place / WEIGHTS).is_file() or "head" not in (plain := _read_json(place / "config.json")):
+        raise CheckpointError(f"{place}: no impression head", hint="train one: ctscribe train impression_head")
+    about = _read_json(place / "card.json")
+    if about.pop("ontology", None) != ontology_hash():
+        raise CheckpointError(f"{place}: was trained with other finding or region lists", hint="train it again")
+    card = cfg.from_dict(HeadCard, about | {"head": plain["head"]})
+    below = load(base or plain["folder"] or None, device=device)
+    if below.info.checkpoint_hash != card.base_hash:
+        raise CheckpointError(
+            f"{place}: belongs to another model folder",
+            expected=f"{card.base}, weights {card.base_hash}",
+            got=f"{below.info.name}, weights {below.info.checkpoint_hash}",
+        )
+    writer = with_head(below.model.language, card.head)
+    state = _weights(place / WEIGHTS)
+    new = head_params(writer, card.head.layers)
+    if set(state) != set(new):
+        raise CheckpointError(f"{place / WEIGHTS}: the weights do not fit config.json", hint="copy the whole folder")
+    writer.load_state_dict(state, strict=False)
+    return writer.to(device).eval(), card
+
+
+_HEAD_README = """# {card.name}
+
+Layers on the report writer of `{card.base}` that write impressions from structured findings ({card.languages}). Taught
+on **synthetic findings and rule-written impressions only**; every impression is checked by the guard before it is used.
+Not for clinical use.
+"""
 
 
 def ontology_hash() -> str:
@@ -249,11 +345,15 @@ def _slim(model: CTReportModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return slim
 
 
-def _fill(model: CTReportModel, path: Path) -> None:
+def _weights(path: Path) -> dict[str, torch.Tensor]:
     try:
-        state = load_file(path)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})", hint="copy the model folder again") from error
+
+
+def _fill(model: CTReportModel, path: Path) -> None:
+    state = _weights(path)
     try:
         result = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
     except RuntimeError as error:

@@ -13,8 +13,10 @@ from ctscribe.cli.station import (
     DOCUMENTS,
     EMBEDDINGS,
     ENDPOINT,
+    GRAMMAR,
     GUIDELINES,
     LLM,
+    LLM_BASE,
     LLM_FOLDER,
     LLM_SET,
     USE,
@@ -39,6 +41,8 @@ def impression(
     llm: str = LLM,
     endpoint: str = ENDPOINT,
     llm_folder: Path | None = LLM_FOLDER,
+    llm_base: Path | None = LLM_BASE,
+    grammar: bool = GRAMMAR,
     llm_set: list[str] | None = LLM_SET,
     documents: Path | None = DOCUMENTS,
     embeddings: Path | None = EMBEDDINGS,
@@ -64,7 +68,9 @@ def impression(
     from ctscribe.impression import inputs
     from ctscribe.impression.context import read as read_context
 
-    made_by = station(writer, llm, endpoint, llm_folder, llm_set, documents, embeddings, guidelines, use)
+    made_by = station(
+        writer, llm, endpoint, llm_folder, llm_base, grammar, llm_set, documents, embeddings, guidelines, use
+    )
     if out is not None:
         screen.output_file(out, (".json",))
     given = inputs.read(findings)

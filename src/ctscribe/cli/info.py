@@ -18,6 +18,7 @@ EXTRAS = {
     "api": ("openai",),
     "documents": ("pypdf",),
     "llm": ("accelerate", "gguf", "peft"),
+    "grammar": ("llguidance",),
     "dicom": ("highdicom",),
     "zh": ("jieba",),
 }

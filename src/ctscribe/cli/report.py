@@ -15,8 +15,10 @@ from ctscribe.cli.station import (
     DOCUMENTS,
     EMBEDDINGS,
     ENDPOINT,
+    GRAMMAR,
     GUIDELINES,
     LLM,
+    LLM_BASE,
     LLM_FOLDER,
     LLM_SET,
     USE,
@@ -101,6 +103,8 @@ def report(
     llm: str = LLM,
     endpoint: str = ENDPOINT,
     llm_folder: Path | None = LLM_FOLDER,
+    llm_base: Path | None = LLM_BASE,
+    grammar: bool = GRAMMAR,
     llm_set: list[str] | None = LLM_SET,
     documents: Path | None = DOCUMENTS,
     embeddings: Path | None = EMBEDDINGS,
@@ -137,7 +141,9 @@ def report(
     options |= {"context": _context(context), "pretrained": pretrained}
     options |= {"prior": prior, "prior_days": prior_days, "history": history, "labs": _labs(labs)}
     options["certainty"] = certainty.value
-    options["station"] = station(writer, llm, endpoint, llm_folder, llm_set, documents, embeddings, guidelines, use)
+    options["station"] = station(
+        writer, llm, endpoint, llm_folder, llm_base, grammar, llm_set, documents, embeddings, guidelines, use
+    )
     options |= {"segmenter": segmenter, "regions_scheme": scheme}
     options |= {"lesions": _lesions(lesions, lesions_scheme), "lesions_scheme": lesions_scheme}
     tell_licence(segmenter)

@@ -14,10 +14,20 @@ if TYPE_CHECKING:
     from ctscribe.impression.station import Station
     from ctscribe.impression.writers import Writer
 
-WRITER = typer.Option("rules", "--writer", help="Who writes the impression: rules, openai, server or local.")
+WRITER = typer.Option(
+    "rules", "--writer", help="Who writes the impression: rules, openai, server, local, tuned or head."
+)
 LLM = typer.Option("", "--llm", metavar="NAME", help="Model at the endpoint, such as gpt-5.1.")
 ENDPOINT = typer.Option("", "--endpoint", metavar="URL", help="OpenAI-compatible server, ending in /v1.")
-LLM_FOLDER = typer.Option(None, "--llm-folder", metavar="DIR", help="Language model in a folder, for the writer local.")
+LLM_FOLDER = typer.Option(
+    None, "--llm-folder", metavar="DIR", help="Folder of the language model (local), its adapters (tuned) or the head."
+)
+LLM_BASE = typer.Option(
+    None, "--llm-base", metavar="DIR", help="Where the model lies that adapters or a head belong to, if it has moved."
+)
+GRAMMAR = typer.Option(
+    False, "--grammar", help="Local and tuned models can write nothing but what the findings support."
+)
 LLM_SET = typer.Option(
     None, "--llm-set", metavar="KEY=VALUE", help="Limits of the endpoint (EndpointConfig), such as retries=1."
 )
@@ -39,6 +49,8 @@ def station(
     llm: str,
     endpoint: str,
     llm_folder: Path | None,
+    llm_base: Path | None,
+    grammar: bool,
     llm_set: list[str] | None,
     documents: Path | None,
     embeddings: Path | None,
@@ -57,7 +69,7 @@ def station(
 
     if embeddings is not None and documents is None:
         raise UsageError("--embeddings without --documents", expected="--documents DIR, which it searches")
-    author = _writer(writer, llm, endpoint, llm_folder, llm_set or [])
+    author = _writer(writer, llm, endpoint, (llm_folder, llm_base), grammar, llm_set or [])
     rule_sets = load(guidelines, use or None)
     if documents is None:
         return Station(author, rule_sets)
@@ -69,17 +81,20 @@ def station(
     return Station(author, rule_sets, books)
 
 
-def _writer(name: str, llm: str, endpoint: str, folder: Path | None, limits: list[str]) -> Writer | None:
+def _writer(
+    name: str, llm: str, endpoint: str, folders: tuple[Path | None, Path | None], grammar: bool, limits: list[str]
+) -> Writer | None:
     """The writer that was asked for; an option that it would not read is refused."""
     from ctscribe import config
-    from ctscribe.impression import writers
     from ctscribe.impression.endpoint import EndpointConfig
+    from ctscribe.impression.writers import Choice
+    from ctscribe.pipeline.writers import make
 
-    if name == "rules" and (llm or endpoint or folder or limits):
-        raise UsageError("a language model is named", expected="--writer openai, server or local with it")
+    if name == "rules" and (llm or endpoint or any(folders) or limits):
+        raise UsageError("a language model is named", expected="another --writer with it")
     if limits and not llm:
         raise UsageError("--llm-set without --llm", expected="--llm NAME, the model at the endpoint")
     chosen = None
     if llm:
         chosen = config.apply_overrides(EndpointConfig(llm, endpoint), limits)
-    return writers.make(name, chosen, folder)
+    return make(name, Choice(chosen, *folders, constrained=grammar))

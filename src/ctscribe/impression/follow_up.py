@@ -85,6 +85,13 @@ def asks_for(text: str, option: Option, language: Language) -> bool:
     return len(own & theirs) >= SAME_WORDS * len(own)
 
 
+def made_of(text: str, known: str, language: Language) -> bool:
+    """Whether at least `SAME_WORDS` of a sentence's words stand in a text (lower case)."""
+    own = _content(text, language)
+    return bool(own) and len(own & _content(known, language)) >= SAME_WORDS * len(own)
+
+
+@lru_cache(maxsize=1024)
 def _content(text: str, language: Language) -> set[str]:
     """Beginnings of the longer words; pairs of neighbours in Chinese."""
     plain = normalise(text).lower()

@@ -54,6 +54,7 @@ def problems(
             *_diseases(statement, read, known, allowed, language),
             *_advice(statement, read, known, language),
             *_citations(statement, known),
+            *_strange(statement, read, known, allowed, language),
         ):
             found.append(replace(problem, statement=index))
     return (*found, *_missed(said, known), *_missing(said, known, language))
@@ -79,6 +80,18 @@ def _citations(statement: Statement, known: Known) -> Iterable[Problem]:
     for name in statement.citations:
         if name not in known.ids:
             yield Problem("unknown_citation", f"no source has the id {name!r}")
+
+
+def _strange(
+    statement: Statement, read: Sequence[Finding], known: Known, allowed: str, language: Language
+) -> Iterable[Problem]:
+    """A sentence that names nothing the guard can check must be made of the words that were given."""
+    text = statement.text
+    checked = read or terms.diseases(text, language) or follow_up.read(text, language).advice
+    given = "\n".join((allowed, *(passage.lower() for _, passage in known.passages)))
+    spoken = terms.says_normal(text, language) or terms.about_the_study(text, language)
+    if not checked and not spoken and not follow_up.made_of(text, given, language):
+        yield Problem("off_vocabulary", "says nothing about the findings or what follows from them")
 
 
 # ------------------------------------------------------------------------------------------- follow-up

@@ -74,6 +74,11 @@ def says_normal(text: str, language: Language) -> bool:
     return match is not None and not re.search(r"otherwise|other |remaining|elsewhere|其余|余", plain)
 
 
+def about_the_study(text: str, language: Language) -> bool:
+    """Whether a sentence speaks of the examination itself, or of earlier ones."""
+    return _patterns(language)["study"].search(normalise(text).lower()) is not None
+
+
 @cache
 def _attributes(language: Language) -> re.Pattern[str]:
     """Names of attribute values ("varicose"): they describe findings and are compared as such."""
@@ -86,4 +91,4 @@ def _attributes(language: Language) -> re.Pattern[str]:
 def _patterns(language: Language) -> Mapping[str, re.Pattern[str]]:
     table = yaml.safe_load((files(__package__) / "terms.yaml").read_text(encoding="utf-8"))
     patterns = {name: re.compile(words) for name, words in table[language].items()}
-    return {**patterns, "normal": re.compile(table["normal"][language])}
+    return {**patterns, **{name: re.compile(table[name][language]) for name in ("normal", "study")}}

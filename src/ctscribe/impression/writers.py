@@ -5,7 +5,9 @@
 | ``rules`` | the rule writer, no language model | nothing |
 | ``openai`` | a hosted model through the Responses API | a key, the extra ``api`` |
 | ``server`` | any OpenAI-compatible server | its address, the extra ``api`` |
-| ``local`` | a causal language model in a folder, fine-tuned or not, in this process | its folder |
+| ``local`` | a causal language model in a folder, in this process | its folder |
+| ``tuned`` | the same with adapters that were taught to write impressions | their folder, the extra ``llm`` |
+| ``head`` | layers on the report writer of a model folder, see `ctscribe.pipeline.writers` | their folder |
 
 A writer only proposes; what becomes of its text is decided in `writing.py`.
 """
@@ -14,44 +16,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import yaml
-
-from ctscribe import ontology
 from ctscribe.errors import UsageError
-from ctscribe.impression.client import Answer, Client, Question, decode
+from ctscribe.impression.client import Answer, Client
 from ctscribe.impression.context import Context
+from ctscribe.impression.drafts import question, schema, statements_of
 from ctscribe.impression.endpoint import OPENAI_URL, EndpointConfig
 from ctscribe.impression.guard import Known, Problem
+from ctscribe.impression.local import LocalWriter, TunedWriter
 from ctscribe.impression.result import Statement
+from ctscribe.impression.wording import prompts
 from ctscribe.ontology import Language
-from ctscribe.report import render_text
-from ctscribe.report.codec import from_plain, schema_of
 
-_PATIENT = ("sex", "smoker", "family_history", "exposure", "cancer", "immunosuppressed", "screening")
-OLDEST = 89
-"""Ages above this one identify people and are sent as "90 or older"."""
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence as a writer proposes it."""
-
-    text: str
-    role: Literal["finding", "differential", "significance", "follow_up", "question", "comparison", "normal"]
-    findings: tuple[int, ...]
-    citations: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An impression as a writer proposes it; its JSON schema is what a model is asked for."""
-
-    statements: tuple[Sentence, ...]
+__all__ = [
+    "WRITERS",
+    "Choice",
+    "EndpointWriter",
+    "LocalWriter",
+    "TunedWriter",
+    "Writer",
+    "make",
+    "prompts",
+    "question",
+    "schema",
+    "statements_of",
+]
 
 
 @runtime_checkable
@@ -77,72 +68,6 @@ class Writer(Protocol):
         ...
 
 
-def schema() -> dict[str, Any]:
-    """JSON schema of a `Draft`, strict: every key required, none besides."""
-    definitions: dict[str, Any] = {}
-    schema_of(Draft, definitions)
-    return {**definitions.pop("Draft"), "$defs": definitions}
-
-
-def statements_of(data: Any, findings: int) -> tuple[Statement, ...]:
-    """A decoded answer as statements; numbers of findings that do not exist are left out.
-
-    Raises:
-        UnreadableInput: not of the schema.
-        ValueError: no sentence at all.
-    """
-    draft = from_plain(Draft, data, "answer")
-    kept = [s for s in draft.statements if s.text.strip()]
-    if not kept:
-        raise ValueError("an impression without a sentence")
-    return tuple(
-        Statement(s.text.strip(), s.role, tuple(i for i in s.findings if 0 <= i < findings), s.citations) for s in kept
-    )
-
-
-def question(known: Known, language: Language, context: Context, problems: Sequence[Problem] = ()) -> Question:
-    """The prompt: structured findings, guideline and source texts and a few facts.
-
-    It holds no free text of a report, so no name, number or date of a patient can be in it.
-    """
-    words = prompts()
-    parts: dict[str, list[str]] = {"findings": [], "follow_up": [], "sources": [], "patient": [], "problems": []}
-    for index, finding in enumerate(known.findings):
-        if finding.status != "absent":
-            mark = "critical, " if ontology.findings()[finding.kind].critical else ""
-            text = render_text([replace(finding, evidence=())], language)
-            parts["findings"].append(f"{index} ({mark}{finding.status}): {text}")
-    for statement in known.ruled:
-        if statement.role == "follow_up":
-            about = ", ".join(map(str, statement.findings)) or "-"
-            parts["follow_up"].append(f"[{', '.join(statement.citations)}] finding {about}: {statement.text}")
-        elif statement.role in ("differential", "significance"):
-            parts["sources"].append(f"finding {', '.join(map(str, statement.findings))}: {statement.text}")
-    parts["sources"] += [f"[{name}] {text}" for name, text in known.passages]
-    parts["patient"] = _patient(context)
-    parts["problems"] = [f"- {p.message}" for p in problems]
-    blocks = [
-        f"{words['parts'][name]}\n" + ("\n".join(lines) or words["nothing"])
-        for name, lines in parts.items()
-        if lines or name != "problems"
-    ]
-    return Question(words["system"].format(language=words["languages"][language]), "\n\n".join(blocks), schema())
-
-
-def _patient(context: Context) -> list[str]:
-    facts = []
-    if context.age is not None:
-        facts.append(f"age: {context.age}" if context.age <= OLDEST else f"age: {OLDEST + 1} or older")
-    facts += [f"{name}: {value}" for name in _PATIENT if (value := getattr(context, name)) is not None]
-    return facts
-
-
-@cache
-def prompts() -> Any:
-    """Prompt texts, remarks and notes, from ``prompts.yaml``."""
-    return yaml.safe_load((files(__package__) / "prompts.yaml").read_text(encoding="utf-8"))
-
-
 class EndpointWriter:
     """A language model behind an endpoint.
 
@@ -164,95 +89,80 @@ class EndpointWriter:
         return made
 
 
-class LocalWriter:
-    """A causal language model in a folder, run in this process.
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen beside a writer's name.
 
-    Args:
-        folder: as `transformers` saves it, with its tokenizer.
-        device: a torch device.
-        max_tokens: of one answer.
+    Attributes:
+        config: endpoint and limits.
+        folder: of a model in this process.
+        base: where the model lies that adapters or a head belong to; None for where it lay when they were taught.
+        constrained: decode with the grammar of what the findings support.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", max_tokens: int = 600) -> None:
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"no language model in {folder}", expected="a folder with config.json and weights")
-        self.folder, self.device, self.max_tokens = folder, device, max_tokens
-        self.name = folder.name
-        self._loaded: Any = None
-
-    def draft(
-        self, known: Known, language: Language, context: Context, problems: Sequence[Problem] = ()
-    ) -> tuple[Statement, ...]:
-        """Greedy decoding of the same prompt that endpoints get.
-
-        Raises:
-            EndpointError: the text is no draft (code ``bad_reply``).
-        """
-        import json
-
-        import torch
-
-        from ctscribe.errors import CTScribeError, EndpointError
-
-        model, tokenizer = self._model()
-        asked = question(known, language, context, problems)
-        user = asked.user + "\n\nAnswer with JSON of this schema and nothing else:\n" + json.dumps(asked.schema)
-        messages = [{"role": "system", "content": asked.system}, {"role": "user", "content": user}]
-        ids = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        ).to(self.device)
-        with torch.inference_mode():
-            made = model.generate(**ids, max_new_tokens=self.max_tokens, do_sample=False)
-        text = tokenizer.decode(made[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
-        try:
-            return statements_of(decode(text), len(known.findings))
-        except (CTScribeError, ValueError) as error:
-            raise EndpointError(f"{self.name} gave no valid answer", code="bad_reply", got=str(error)[:200]) from error
-
-    def _model(self) -> Any:
-        if self._loaded is None:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-
-            model = AutoModelForCausalLM.from_pretrained(self.folder, local_files_only=True).to(self.device).eval()
-            self._loaded = model, AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        return self._loaded
+    config: EndpointConfig | None = None
+    folder: Path | None = None
+    base: Path | None = None
+    constrained: bool = False
 
 
-Factory = Callable[[EndpointConfig | None, Path | None], Writer | None]
+Factory = Callable[[Choice], Writer | None]
 
 
-def _rules(config: EndpointConfig | None, folder: Path | None) -> None:
+def _rules(choice: Choice) -> None:
     return None
 
 
-def _hosted(config: EndpointConfig | None, folder: Path | None) -> Writer:
-    if config is None:
+def _hosted(choice: Choice) -> Writer:
+    if choice.config is None:
         raise UsageError("--writer openai without a model", expected="--llm NAME, such as gpt-5.1")
-    return EndpointWriter(Client(replace(config, base_url=config.base_url or OPENAI_URL, api="responses")))
+    base_url = choice.config.base_url or OPENAI_URL
+    return EndpointWriter(Client(replace(choice.config, base_url=base_url, api="responses")))
 
 
-def _server(config: EndpointConfig | None, folder: Path | None) -> Writer:
-    if config is None or not (config.base_url or config.offline):
+def _server(choice: Choice) -> Writer:
+    if choice.config is None or not (choice.config.base_url or choice.config.offline):
         raise UsageError("--writer server", expected="--llm NAME and --endpoint URL")
-    return EndpointWriter(Client(config))
+    return EndpointWriter(Client(choice.config))
 
 
-def _local(config: EndpointConfig | None, folder: Path | None) -> Writer:
-    if folder is None:
+def _local(choice: Choice) -> Writer:
+    if choice.folder is None:
         raise UsageError("--writer local", expected="--llm-folder DIR, a language model as transformers saves it")
-    return LocalWriter(folder)
+    return LocalWriter(choice.folder, constrained=choice.constrained)
 
 
-WRITERS: dict[str, Factory] = {"rules": _rules, "openai": _hosted, "server": _server, "local": _local}
+def _tuned(choice: Choice) -> Writer:
+    if choice.folder is None:
+        raise UsageError(
+            "--writer tuned", expected="--llm-folder DIR, adapters as the recipe impression_lora saves them"
+        )
+    return TunedWriter(choice.folder, constrained=choice.constrained, base=choice.base)
+
+
+WRITERS: dict[str, Factory] = {
+    "rules": _rules,
+    "openai": _hosted,
+    "server": _server,
+    "local": _local,
+    "tuned": _tuned,
+}
 """Name -> how it is made; a site adds its own here."""
+GRAMMAR, BASED = ("local", "tuned"), ("tuned", "head")
+"""Writers that can be held to a grammar, and writers that belong to a model in another folder."""
 
 
-def make(name: str, config: EndpointConfig | None = None, folder: Path | None = None) -> Writer | None:
+def make(name: str, choice: Choice | None = None) -> Writer | None:
     """A writer by name; None stands for the rule writer, which needs no other.
 
     Raises:
-        UsageError: no such writer, or it lacks what it needs.
+        UsageError: no such writer, it lacks what it needs, or it would not read what was chosen.
     """
+    choice = choice or Choice()
     if name not in WRITERS:
         raise UsageError(f"--writer {name}", expected=" | ".join(WRITERS))
-    return WRITERS[name](config, folder)
+    if choice.constrained and name not in GRAMMAR:
+        raise UsageError(f"--grammar with --writer {name}", expected=f"--writer {' or '.join(GRAMMAR)}")
+    if choice.base is not None and name not in BASED:
+        raise UsageError(f"--llm-base with --writer {name}", expected=f"--writer {' or '.join(BASED)}")
+    return WRITERS[name](choice)

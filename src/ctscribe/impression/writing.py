@@ -122,8 +122,9 @@ def write_with(
             raise
         record.say("fallen_back", why=f"{error.what} ({error.code})")
         return _by_rule(ruled, known, record, replaced=True)
+    proposed = made
     made = _repaired(made, known, language, record)
-    spoken = any(s.role == "finding" and s not in ruled.statements for s in made)
+    spoken = any(s.role == "finding" and s in proposed for s in made)
     named = any(f.status != "absent" for f in findings)
     left = problems(made, known, language)
     if left or (named and not spoken):

