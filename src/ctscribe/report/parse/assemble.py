@@ -15,6 +15,8 @@ from ctscribe.report.parse.scan import Item, Mention
 
 _COORDINATION = re.compile(r"^[\s,]*(?:and|or|versus|vs|,|&|-|/|及|和|或|、|\s)*(?:an?\s+)?$")
 
+# Kinds that are counted one by one: each has a place of its own.
+_COUNTED = frozenset({"lung_nodule", "mass", "calcified_granuloma", "cavity"})
 # Kinds that people measure, though no model gives their size.
 _MEASURED = frozenset({"lung_opacity", "ground_glass_opacity", "consolidation"})
 _WITH = re.compile(r" with (?:[a-z]+ )?")
@@ -190,7 +192,9 @@ def _share(
                     first.places.append(regions)
                     first.trailing = True
     for first, second in pairwise(drafts):
-        if not second.places and _VERSUS.fullmatch(sentence[first.mention.end : second.mention.start]):
+        between = sentence[first.mention.end : second.mention.start]
+        joined = between == " and " and not first.trailing and _in_the_lungs(first, second)
+        if not second.places and ((joined and second.kind not in _COUNTED) or _VERSUS.fullmatch(between)):
             second.places = [regions for place in first.places if (regions := placed(second.kind, place))]
     for draft in drafts:
         if not draft.places:
