@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks.scene_learning import course, look
-from torch import Tensor
 
 from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Collate, StudyBatch
@@ -92,7 +91,7 @@ def learn(line: Line, studies: StudyStore, steps: int) -> CTReportModel:
         batch = collated([augment(studies[int(i)], rng) for i in rng.integers(0, len(studies), 4)])
         batch = batch if line.outlines else cells_only(batch)
         outputs = look(model, batch)
-        total: Tensor = sum(weight * losses[name](outputs, batch).value for name, weight in WEIGHTS.items())  # type: ignore[assignment]
+        total = torch.stack([weight * losses[name](outputs, batch).value for name, weight in WEIGHTS.items()]).sum()
         if line.every_round:
             total = total + sum(losses["slots"](one, batch).value for one in earlier_rounds(model, outputs)) / 2
         optimizer.zero_grad(set_to_none=True)
