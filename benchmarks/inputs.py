@@ -1,6 +1,6 @@
 """Does each input beside the scan matter? One small network on synthetic phantoms that only the input can explain.
 
-    PYTHONPATH=. python benchmarks/inputs.py [--patients 96] [--heldout 60] [--steps 160]
+    PYTHONPATH=. python benchmarks/inputs.py [--patients 128] [--heldout 60] [--steps 300]
 
 Phantoms are synthetic, on a grid of 16 x 32 x 32 voxels; the network is that of the recipe ``beside``, trained once
 with all three inputs, history and laboratory values each withheld from 3 of 10 studies. Half the patients have two
@@ -84,6 +84,8 @@ def learn(config: ModelConfig, followed: Sequence[Sample], told: Sequence[Sample
     for step in range(steps):
         samples = told if step % 3 == 2 else followed
         chosen = [samples[int(i)] for i in rng.integers(0, len(samples), 8)]
+        # Some earlier scans are shown on their own: what a scan without a nodule looks like must be learned too.
+        chosen = [one.prior if n < 3 and one.prior is not None else one for n, one in enumerate(chosen)]
         for transform in transforms:
             chosen = [transform(one, rng) for one in chosen]
         batch = collate(chosen)
@@ -122,9 +124,9 @@ def kinds_right(model: CTReportModel, samples: Sequence[Sample], **without: Any)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=96)
+    parser.add_argument("--patients", type=int, default=128)
     parser.add_argument("--heldout", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
     torch.set_num_threads(1)
     base = beside.config().model
