@@ -28,7 +28,7 @@ from ctscribe.errors import EndpointError
 from ctscribe.facts import canonical
 from ctscribe.impression.guard import Known, problems
 from ctscribe.impression.result import Statement
-from ctscribe.impression.writers import Choice
+from ctscribe.impression.writers import Choice, LocalWriter
 from ctscribe.impression.writing import write_with
 from ctscribe.pipeline.writers import make
 from ctscribe.report import Finding, sample_findings
@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--writer", required=True, help="local, tuned or head")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--grammar", action="store_true", help="constrained decoding")
+    parser.add_argument("--lines", action="store_true", help="ask a local model for plain lines at once")
+    parser.add_argument("--max-tokens", type=int, default=600, help="of one answer of a local model")
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--n", type=int, default=20)
     parser.add_argument("--again", type=int, default=1, help="how often a writer may correct its text")
@@ -58,6 +60,9 @@ def main() -> None:
 
 def build(options: argparse.Namespace) -> Any:
     """The writer, as the command line makes it."""
+    if options.writer == "local":
+        shape = {"constrained": options.grammar, "plain": options.lines}
+        return LocalWriter(options.folder, max_tokens=options.max_tokens, **shape)
     return make(options.writer, Choice(None, options.folder, constrained=options.grammar))
 
 

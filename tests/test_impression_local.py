@@ -196,7 +196,8 @@ def test_an_answer_ends_where_the_tokenizer_says(base: Path, monkeypatch: pytest
 
 def test_list_marks_before_a_line_are_no_part_of_it() -> None:
     known = known_of((NODULE,))
-    assert lines.read("1. Solid nodule.\n- 7 mm nodule.", known, "en")[0].text == "Solid nodule."
+    said = lines.read("FINDINGS\n1. Solid nodule.\n- present: 7 mm nodule.", known, "en")
+    assert [s.text for s in said] == ["Solid nodule.", "7 mm nodule."]
 
 
 # ------------------------------------------------------------------------------------------------ adapters

@@ -30,7 +30,8 @@ from ctscribe.report.parse import parse
 _GIVEN = ("follow_up", "comparison", "differential", "significance", "question")
 _COMMENTS = ("differential", "significance")
 _MARK = re.compile(r"\[(\d+)\]")
-_LISTED = re.compile(r"^(?:[-*•]|\d+[.)])\s+")
+_LISTED = re.compile(r"^(?:(?:[-*•]|\d+[.)])\s+)?(?:(?:critical, )?(?:present|possible): )?")
+"""Marks of a list, and of the prompt's own list."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def read(text: str, known: Known, language: Language) -> tuple[Statement, ...]:
             if not 1 <= int(mark[1]) <= len(repeated):
                 raise ValueError(f"there is no given sentence {line}")
             said.append(repeated[int(mark[1]) - 1])
-        elif line:
+        elif line and line not in prompts()["lines"]["parts"].values():
             said.append(statement(line, known, language))
     if not said:
         raise ValueError("an impression without a sentence")

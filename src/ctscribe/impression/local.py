@@ -37,14 +37,23 @@ class LocalWriter:
         device: a torch device.
         max_tokens: of one answer.
         constrained: only impressions that the findings support can be written, see `grammar`.
+        plain: ask for lines at once, without trying JSON.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", max_tokens: int = 600, *, constrained: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: str = "cpu",
+        max_tokens: int = 600,
+        *,
+        constrained: bool = False,
+        plain: bool = False,
+    ) -> None:
         if not (folder / "config.json").is_file():
             raise UsageError(f"no language model in {folder}", expected="a folder with config.json and weights")
         self.folder, self.device, self.max_tokens, self.constrained = folder, device, max_tokens, constrained
         self.name = folder.name
-        self._plain = constrained
+        self._plain = constrained or plain
         self._loaded: Any = None
         self._masks: grammar.Masks | None = None
 
