@@ -1,7 +1,7 @@
 """Do the contrasts carry over to phantoms that they never saw? Heads learn over an encoder that stays as it is.
 
     PYTHONPATH=. python benchmarks/objectives.py --only supervised --store DIR
-    PYTHONPATH=. python benchmarks/contrast.py --store DIR [--steps 150] [--studies 1200] [--heldout 128]
+    PYTHONPATH=. python benchmarks/contrast.py --store DIR [--steps 120] [--studies 1200] [--heldout 128]
 
 The encoder is that of the run ``supervised``; its view of every scan is computed once, so a step costs the text side
 only. Printed for ``clip`` and ``siglip``: the loss at first and at last against that of guessing, and how often the
@@ -52,7 +52,7 @@ def found(head: ContrastHead, scans: Tensor, batch: StudyBatch) -> dict[str, dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=Path("runs") / "benchmark_objectives")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--studies", type=int, default=1200)
     parser.add_argument("--heldout", type=int, default=128)
     options = parser.parse_args()
