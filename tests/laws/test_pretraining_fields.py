@@ -30,7 +30,7 @@ OTHER: dict[str, Any] = {
     "contrast.heads": 4,
     "contrast.longest": 4,
     "contrast.scale": 5.0,
-    "contrast.bias": -3.0,
+    "contrast.bias": -10.0,
 }
 
 
