@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ctscribe import impression
-from ctscribe.impression import compare, growth
+from ctscribe.impression import compare, drafts, growth, rules
 from ctscribe.impression.context import Context, Details, Prior
-from ctscribe.ontology import LANGUAGES
+from ctscribe.impression.guard import Known
+from ctscribe.ontology import LANGUAGES, Language
 from ctscribe.report import Finding
 from ctscribe.report.parse import parse
 
@@ -132,3 +133,16 @@ def test_what_is_denied_now_is_gone_and_silence_is_not(language: str) -> None:
 def test_without_an_earlier_scan_nothing_is_compared() -> None:
     assert compare.statements([nodule(6)], Context(), "en") == {}
     assert compare.gone([nodule(6)], Context(), "en") == ()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_model_is_told_what_has_changed(language: Language) -> None:
+    """Word for word what the rules say of the earlier scan; nothing about changes without one."""
+    now, context = [nodule(9)], Context(prior=Prior((nodule(6),), 100))
+    ruled = rules.write(now, language, context=context)
+    (said,) = (s.text for s in ruled.statements if s.role == "comparison")
+    known = Known(tuple(now), ruled.recommendations, ruled.statements)
+    assert f"CHANGES\nfinding 0: {said}\n" in drafts.question(known, language, context).user
+    alone = rules.write(now, language)
+    known = Known(tuple(now), alone.recommendations, alone.statements)
+    assert "CHANGES\n" not in drafts.question(known, language, Context()).user

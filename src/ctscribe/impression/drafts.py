@@ -67,7 +67,7 @@ def question(known: Known, language: Language, context: Context, problems: Seque
     It holds no free text of a report, so no name, number or date of a patient can be in it.
     """
     words = prompts()
-    parts: dict[str, list[str]] = {"findings": [], "follow_up": [], "sources": [], "patient": [], "problems": []}
+    parts: dict[str, list[str]] = {name: [] for name in words["parts"]}
     for index, finding in enumerate(known.findings):
         if finding.status != "absent":
             mark = "critical, " if ontology.findings()[finding.kind].critical else ""
@@ -77,6 +77,8 @@ def question(known: Known, language: Language, context: Context, problems: Seque
         if statement.role == "follow_up":
             about = ", ".join(map(str, statement.findings)) or "-"
             parts["follow_up"].append(f"[{', '.join(statement.citations)}] finding {about}: {statement.text}")
+        elif statement.role == "comparison":
+            parts["changes"].append(f"finding {', '.join(map(str, statement.findings)) or '-'}: {statement.text}")
         elif statement.role in ("differential", "significance"):
             parts["sources"].append(f"finding {', '.join(map(str, statement.findings))}: {statement.text}")
     parts["sources"] += [f"[{name}] {text}" for name, text in known.passages]
@@ -85,7 +87,7 @@ def question(known: Known, language: Language, context: Context, problems: Seque
     blocks = [
         f"{words['parts'][name]}\n" + ("\n".join(lines) or words["nothing"])
         for name, lines in parts.items()
-        if lines or name != "problems"
+        if lines or name not in ("changes", "problems")
     ]
     return Question(words["system"].format(language=words["languages"][language]), "\n\n".join(blocks), schema())
 
