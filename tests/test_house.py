@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ctscribe"
 COMMANDS = (
-    *("report", "impression", "demo", "phantom", "segment", "deidentify", "prepare"),
+    *("report", "impression", "demo", "phantom", "segment", "deidentify", "prepare", "reword"),
     *("train", "runs", "evaluate", "label", "inspect", "models", "info"),
 )
 READER_STUDY = ("build", "score", "power")

@@ -21,6 +21,7 @@ from ctscribe.cli.phantom import phantom
 from ctscribe.cli.prepare import deidentify, prepare
 from ctscribe.cli.reader_study import app as reader_study
 from ctscribe.cli.report import report
+from ctscribe.cli.reword import reword
 from ctscribe.cli.runs import runs
 from ctscribe.cli.train import train
 from ctscribe.errors import CTScribeError
@@ -54,6 +55,7 @@ app.command("segment")(segment)
 app.command("phantom")(phantom)
 app.command("deidentify")(deidentify)
 app.command("prepare")(prepare)
+app.command("reword")(reword)
 app.command("train")(train)
 app.command("runs")(runs)
 app.command("evaluate")(evaluate)
