@@ -271,6 +271,7 @@ def test_known_identifiers_are_found_in_any_form() -> None:
 def test_a_writer_never_sees_a_placeholder() -> None:
     text = scrub("A nodule of 8 mm. Seen by Dr. Smith. No effusion.").text
     assert without_placeholders(text, "en") == "A nodule of 8 mm. No effusion."
+    assert without_placeholders("No effusion. [name] was told on [date]. A nodule.", "en") == "No effusion. A nodule."
 
 
 @pytest.mark.real_data

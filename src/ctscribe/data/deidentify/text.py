@@ -22,6 +22,8 @@ from ctscribe.report.document import split_sentences
 SHORTEST = 3
 """Letters that a known identifier must have; shorter ones stand in every text."""
 _PLACEHOLDER = re.compile(r"\[(?:name|place|id|date|phone|address)\]")
+_TAKEN = "Xtakenx"
+"""Stands for a placeholder while sentences are parted."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def without_placeholders(text: str, language: Language) -> str:
     """The sentences from which nothing was taken: a writer must not learn to write ``[name]``."""
     if not _PLACEHOLDER.search(text):
         return text
-    kept = [piece for piece in split_sentences(text, language) if not _PLACEHOLDER.search(piece)]
+    # A bracket begins no sentence, a word does.
+    pieces = split_sentences(_PLACEHOLDER.sub(_TAKEN, text), language)
+    kept = [piece for piece in pieces if _TAKEN not in piece]
     return ("" if language == "zh" else " ").join(kept)
 
 
