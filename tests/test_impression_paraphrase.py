@@ -78,7 +78,7 @@ def test_a_manifest_is_reworded_where_the_findings_stay(server: Server, tmp_path
     counts = json.loads(capsys.readouterr().out)
     assert (counts["reports"], counts["reworded"]) == (3, 1)
     assert counts["kept"] == {"bad_reply": 1, "nothing to send": 1}
-    rows = list(csv.DictReader((tmp_path / "new.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "new.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["findings"] for row in rows] == [SAME, "Cardiomegaly, moderate.", ""]
     assert [row["study"] for row in rows] == ["s1", "s2", "s3"]
     sent = json.dumps(server.bodies)
