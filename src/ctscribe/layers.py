@@ -72,12 +72,12 @@ class Remembered(NamedTuple):
     Attributes:
         kv: keys and values by head.
         mask: what is added to the scores: validity, and whatever bias there is.
-        real: 1 where a sample has any valid token, else 0.
+        weight: what is heard is multiplied by it; 0 where a sample has no valid token.
     """
 
     kv: Float[Tensor, "b 2 h m d"]
     mask: Float[Tensor, "b heads 1 m"]
-    real: Float[Tensor, "b 1 1"]
+    weight: Float[Tensor, "b 1 1"]
 
 
 class Attention(nn.Module):
@@ -141,7 +141,7 @@ class Attention(nn.Module):
         k, v = memory.kv.unbind(1)
         q = self._by_head(self.q(x))
         heard, weights = self._attend(q, k, v, memory.mask.to(q.dtype), return_weights)
-        return heard * memory.real.to(heard.dtype), weights
+        return heard * memory.weight.to(heard.dtype), weights
 
     def _by_head(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b h n d"]:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

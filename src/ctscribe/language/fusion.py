@@ -77,29 +77,33 @@ class FusedLayer(nn.Module):
 
     def __init__(self, host: nn.Module, cross: nn.Module, index: int, reads: Readers) -> None:
         super().__init__()
-        self.host, self.cross, self.index, self.reads = host, cross, index, reads
+        self.host, self.cross, self.reads = host, cross, reads
+        self.number(index)
+
+    def number(self, index: int) -> None:
+        """Say which layer this is, and so under which keyword arguments parts of `Remembered` travel to its readers."""
+        self.index = index
+        self.keywords = {
+            name: [f"memory_{part}_{index}" + (f"_{name}" if name else "") for part in Remembered._fields]
+            for name in self.reads
+        }
 
     def reader(self, name: str) -> GatedCrossAttention:
         """The cross-attention of one reader."""
         return self.cross if name == ONLY else self.cross[name]
 
-    def keyword(self, what: str, reader: str) -> str:
-        """Under which keyword argument a part of `Remembered` travels to a reader."""
-        return f"memory_{what}_{self.index}" + (f"_{reader}" if reader else "")
-
     def remember(self, memory: Memory) -> dict[str, Tensor]:
         """What this layer may look at, made ready, as keyword arguments."""
-        kwargs = {}
+        kwargs: dict[str, Tensor] = {}
         for name, fields in self.reads.items():
             tokens, valid = memory.gather(fields)
-            for part, made in self.reader(name).remember(tokens, valid)._asdict().items():
-                kwargs[self.keyword(part, name)] = made
+            kwargs |= dict(zip(self.keywords[name], self.reader(name).remember(tokens, valid), strict=True))
         return kwargs
 
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: Any) -> object:
         before = hidden_states
-        for name in self.reads:
-            parts: list[Any] = [kwargs.get(self.keyword(part, name)) for part in Remembered._fields]
+        for name, keywords in self.keywords.items():
+            parts: list[Any] = [kwargs.get(keyword) for keyword in keywords]
             if kwargs.get("memory_pass", name) == name and parts[0] is not None:
                 hidden_states = hidden_states + self._heard(name, before, Remembered(*parts))
         return self.host(hidden_states, *args, **{k: v for k, v in kwargs.items() if not k.startswith("memory_")})
@@ -123,10 +127,10 @@ def declare_memory(host: Any) -> None:
 
     known = inspect.signature(prepare)
     extra = [
-        inspect.Parameter(layer.keyword(what, name), inspect.Parameter.KEYWORD_ONLY, default=None)
+        inspect.Parameter(keyword, inspect.Parameter.KEYWORD_ONLY, default=None)
         for layer in host.model.layers
-        for name in layer.reads
-        for what in Remembered._fields
+        for keywords in layer.keywords.values()
+        for keyword in keywords
     ]
     listed = list(known.parameters.values())
     with_memory.__signature__ = known.replace(parameters=[*listed[:-1], *extra, listed[-1]])  # type: ignore[attr-defined]

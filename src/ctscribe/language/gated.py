@@ -37,11 +37,11 @@ class GatedCrossAttention(nn.Module):
         if self.reach is not None:  # of each head on every token that is not near
             far = torch.arange(memory.shape[1], device=memory.device) >= self.near
             bias = (self.reach[:, None, None] * far)[None]
-        return self.attention.prepare(self.norm_memory(memory), valid, bias)
+        made = self.attention.prepare(self.norm_memory(memory), valid, bias)
+        return made._replace(weight=self.gate(made.weight))
 
     def forward(
         self, x: Float[Tensor, "b l c"], remembered: Remembered, *, return_weights: bool = False
     ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b l m"] | None]:
         """What is added to ``x``, and if asked the weights."""
-        heard, weights = self.attention.recall(self.norm(x), remembered, return_weights=return_weights)
-        return self.gate(heard), weights
+        return self.attention.recall(self.norm(x), remembered, return_weights=return_weights)

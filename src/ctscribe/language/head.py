@@ -80,7 +80,7 @@ def head_params(writer: Writer, layers: int) -> list[str]:
 
 def _renumber(layer: FusedLayer, index: int) -> None:
     """Its place in the cache, and the names under which its memory travels."""
-    layer.index = index
+    layer.number(index)
     for module in layer.modules():
         if hasattr(module, "layer_idx"):
             setattr(module, "layer_idx", index)  # noqa: B010
