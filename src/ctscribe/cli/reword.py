@@ -99,21 +99,14 @@ def _without_identifiers(row: Row, column: str) -> tuple[str, Language]:
 
 
 def _read(path: Path, column: str) -> tuple[list[str], list[Row]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableInput(f"{path} cannot be read", expected="a CSV table in UTF-8", got=str(error)) from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise UnreadableInput(f"{path} cannot be read", expected="a CSV table", got=str(error)) from error
-    names = list(reader.fieldnames or ())
+    from ctscribe.data.manifest import csv_table
+
+    if not path.is_file():
+        raise UnreadableInput(f"{path} cannot be read", expected="a CSV table", got="no such file")
+    names, rows = csv_table(path)
     if column not in names:
         raise UsageError(f"--column {column}", expected=f"a column of {path.name}", got=", ".join(names) or "none")
-    if any(None in row or None in row.values() for row in rows):
-        raise UnreadableInput(f"{path} cannot be read", expected=f"{len(names)} cells in every row")
-    return names, rows
+    return names, [row for _, row in rows]
 
 
 def _csv(names: list[str], rows: list[Row]) -> bytes:

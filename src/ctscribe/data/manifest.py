@@ -239,11 +239,19 @@ def image_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def csv_table(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Columns of a CSV file in UTF-8, and its rows with the lines on which they start.
+
+    Raises:
+        UsageError: it is not UTF-8, or, when the rows are read, no CSV.
+    """
     # Reports are long; the reader's default limit of 128 KiB a cell is too small for structured findings.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
-    _check_columns(path, reader.fieldnames or ())
+    return list(reader.fieldnames or ()), _csv_rows(path, reader)
+
+
+def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[int, dict[str, str]]]:
     start = reader.line_num + 1
     try:
         for row in reader:
@@ -254,10 +262,17 @@ def _read_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     got="more" if None in row else "fewer",
                     hint="put quotes around text with commas",
                 )
-            yield start, {key: value for key, value in row.items() if value.strip()}
+            yield start, row
             start = reader.line_num + 1
     except csv.Error as error:
         raise UsageError(f"manifest {path}, line {start}", expected="CSV", got=str(error)) from error
+
+
+def _read_csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    names, rows = csv_table(path)
+    _check_columns(path, names)
+    for line, row in rows:
+        yield line, {key: value for key, value in row.items() if value.strip()}
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
