@@ -18,10 +18,8 @@ from ctscribe.language.head import HeadConfig, head_params, with_head
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import ModelOutputs
 from ctscribe.training.course import load_weights
-from ctscribe.training.impression_pairs import Pair, Pairs, head_target
-from ctscribe.training.loop import train
-from ctscribe.training.losses import standard_losses
-from ctscribe.training.order import Samples, ordered_batches
+from ctscribe.training.impression_pairs import Pair, Pairs, head_target, teach
+from ctscribe.training.order import Samples
 from ctscribe.training.stages import TrainConfig
 from ctscribe.training.wording import TextBatch
 
@@ -87,15 +85,7 @@ def run(config: HeadCourse, run_dir: Path | str, pairs: Samples | None = None) -
     learner = HeadLearner(with_head(base.model.language, config.head), config.head.layers)
     pairs = pairs or Pairs(config.train.seed + 1, config.languages, config.variety)
     collate = collate_pairs(base.model.language.tokenizer, config.longest, config.comments)
-    result = train(
-        learner,
-        config.train,
-        lambda stage: ordered_batches(
-            pairs, collate, batch_size=stage.batch_size, seed=(config.train.seed, stage.name), bucket=stage.bucket
-        ),
-        standard_losses(),
-        folder,
-    )
+    result = teach(learner, config.train, pairs, collate, folder)
     load_weights(learner, result.averaged or result.weights)
     card = checkpoint.HeadCard(config.name, config.languages, config.head, base.info.name, base.info.checkpoint_hash)
     return checkpoint.save_head(folder / "head", learner.writer, card, config.base)  # type: ignore[arg-type]

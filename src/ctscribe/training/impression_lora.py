@@ -27,10 +27,8 @@ from ctscribe.language.adapt import ADAPTER, adapted_layers, rank_for
 from ctscribe.language.hosts import SMOLLM2, unpack
 from ctscribe.layers import fingerprint
 from ctscribe.model import ModelOutputs
-from ctscribe.training.impression_pairs import Pair, Pairs, tuned_target
-from ctscribe.training.loop import train
-from ctscribe.training.losses import standard_losses
-from ctscribe.training.order import Samples, ordered_batches
+from ctscribe.training.impression_pairs import Pair, Pairs, teach, tuned_target
+from ctscribe.training.order import Samples
 from ctscribe.training.stages import TrainConfig
 
 
@@ -118,15 +116,7 @@ def run(config: LoraCourse, run_dir: Path | str, pairs: Samples | None = None) -
     learner = LoraLearner(with_adapters(model, config.rank))
     pairs = pairs or Pairs(config.train.seed + 1, config.languages, config.variety)
     collate = collate_pairs(tokenizer, config.longest)
-    train(
-        learner,
-        config.train,
-        lambda stage: ordered_batches(
-            pairs, collate, batch_size=stage.batch_size, seed=(config.train.seed, stage.name), bucket=stage.bucket
-        ),
-        standard_losses(),
-        folder,
-    )
+    teach(learner, config.train, pairs, collate, folder)
     return save(folder / "adapters", learner.adapted, config, place, known_as)
 
 

@@ -7,16 +7,23 @@ number (`tuned_target`), and one that sees findings only and leaves those senten
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ctscribe import ontology
 from ctscribe.facts import canonical
 from ctscribe.impression import Context, Statement, lines, write
 from ctscribe.impression.guard import Known
 from ctscribe.report import Finding, sample_findings
+from ctscribe.training.loop import TrainResult, train
+from ctscribe.training.losses import standard_losses
+from ctscribe.training.order import Samples, ordered_batches
+from ctscribe.training.stages import TrainConfig
 
 _OWN = ("finding", "normal")
 _COMMENTS = ("differential", "significance")
@@ -119,3 +126,18 @@ def _said(statement: Statement, pair: Pair) -> str:
     index = statement.findings[0]
     seed = None if pair.seed is None else pair.seed + index
     return lines.restated(pair.findings[index], pair.language, seed)
+
+
+def teach(
+    learner: nn.Module, config: TrainConfig, pairs: Samples, collate: Callable[[list[Pair]], Any], folder: Path
+) -> TrainResult:
+    """Train on pairs in an order that the seed and a stage's name decide."""
+    return train(
+        learner,
+        config,
+        lambda stage: ordered_batches(
+            pairs, collate, batch_size=stage.batch_size, seed=(config.seed, stage.name), bucket=stage.bucket
+        ),
+        standard_losses(),
+        folder,
+    )
