@@ -122,7 +122,7 @@ class Attention(nn.Module):
         if self.longest_mm is not None and positions is not None:
             angles = rotary_angles(positions, q.shape[-1], self.longest_mm)
             q, k = rotate(q, angles), rotate(k, angles)
-        mask = None if valid is None and bias is None else additive_mask(valid, bias, q.dtype)
+        mask = _additive_mask(valid, bias, q.dtype)
         heard, weights = self._attend(q, k, v, mask, return_weights)
         return (heard if valid is None else heard * valid.any(-1)[:, None, None]), weights
 
@@ -132,7 +132,8 @@ class Attention(nn.Module):
         """A memory with everything about it that does not depend on who asks; for `recall`."""
         kv = rearrange(self.remember(memory), "b m (two h d) -> b two h m d", two=2, h=self.heads).contiguous()
         real = valid.any(-1)[:, None, None].to(kv.dtype)
-        return Remembered(kv, additive_mask(valid, bias, kv.dtype), real)
+        unheard = _invalid(valid, kv.dtype)
+        return Remembered(kv, unheard if bias is None else unheard + bias.to(kv.dtype), real)
 
     def recall(
         self, x: Float[Tensor, "b n c"], memory: Remembered, *, return_weights: bool = False
@@ -162,13 +163,16 @@ class Attention(nn.Module):
         return out, weights.mean(1) if return_weights and weights is not None else None
 
 
-def additive_mask(valid: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Validity (b, m) and bias (b, h, n, m), one of them at least, as one additive mask; finite, so that an all-invalid
-    row stays a number."""
-    parts = [] if bias is None else [bias.to(dtype)]
-    if valid is not None:
-        parts.append(torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, UNHEARD)[:, None, None, :])
-    return parts[0] if len(parts) == 1 else parts[1] + parts[0]
+def _additive_mask(valid: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Validity and bias as one additive mask."""
+    if valid is None:
+        return None if bias is None else bias.to(dtype)
+    return _invalid(valid, dtype) if bias is None else _invalid(valid, dtype) + bias.to(dtype)
+
+
+def _invalid(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Validity (b, m) as an additive mask (b, 1, 1, m); finite, so that an all-invalid row stays a number."""
+    return torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, UNHEARD)[:, None, None, :]
 
 
 class Block(nn.Module):

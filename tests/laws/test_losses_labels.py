@@ -18,7 +18,7 @@ from ctscribe.beside import CHANGES
 from ctscribe.data.targets import Targets, targets_from_findings
 from ctscribe.report import Finding
 from ctscribe.scene.relations import RELATIONS
-from ctscribe.tensors import RegionMasks, Routing, SceneTokens, VisualTokens
+from ctscribe.tensors import RegionMasks, Routing
 from ctscribe.training.losses import LossValue, standard_losses
 from ctscribe.training.pretraining.contrast import Contrast
 from ctscribe.training.pretraining.masked import Reconstruction
@@ -35,17 +35,11 @@ NEEDS_NONE = ("consistency", "priors", "slot_use", "slot_overlap", "masked", "ro
 
 
 @dataclass(frozen=True)
-class Outputs:
-    visual: VisualTokens
-    scene: SceneTokens
+class Outputs(kit.Outputs):
     text_logits: Tensor
     scale_embeddings: Tensor
     contrast: Contrast
     reconstruction: Reconstruction
-
-    @property
-    def findings(self) -> Any:
-        return self.scene.findings
 
 
 @dataclass(frozen=True)
