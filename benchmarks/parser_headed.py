@@ -23,6 +23,7 @@ from ctscribe.report.parse import parse
 
 FOLDER = Path(__file__).parents[1] / "tests" / "reports"
 MARKS = {"+": "present", "?": "uncertain", "-": "absent"}
+SETS = ("us", "us_templates", "us_dictated", "us_unseen", "us_round1")
 ERRORS = ("missed", "invented", "status", "side", "place", "size")
 
 
@@ -45,18 +46,18 @@ def differences(truth: Finding, read: Finding, kinds_only: list[str]) -> tuple[s
     wrong = ["status"] if truth.status != read.status else []
     if truth.kind in kinds_only:
         return tuple(wrong)
-    if truth.regions != read.regions:
+    if set(truth.regions) != set(read.regions):
         wrong.append("side" if sides(truth) != sides(read) else "place")
     if truth.size_mm != read.size_mm:
         wrong.append("size")
     return tuple(wrong)
 
 
-def errors_of(case: dict[str, Any]) -> list[tuple[str, str]]:
-    """(kind of finding, kind of error) of one report: every statement goes to the reading nearest to it."""
+def misread(case: dict[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+    """(kind of finding, its errors) of each statement misread: every one goes to the reading nearest to it."""
     kinds_only = case.get("kinds_only", [])
     read = list({(f.kind, f.status, f.regions, f.size_mm): f for f in parse(case["text"], "en")}.values())
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, tuple[str, ...]]] = []
     truths = [stated(line) for line in case["states"]]
     pairs = [
         (len(differences(t, r, kinds_only)), i, j)
@@ -69,22 +70,25 @@ def errors_of(case: dict[str, Any]) -> list[tuple[str, str]]:
         if i in left and j in free:
             left.remove(i)
             free.remove(j)
-            found += [(truths[i].kind, error) for error in differences(truths[i], read[j], kinds_only)]
-    found += [(truths[i].kind, "missed") for i in left]
-    return found + [(read[j].kind, "invented") for j in free if read[j].kind not in kinds_only]
+            if errors := differences(truths[i], read[j], kinds_only):
+                found.append((truths[i].kind, errors))
+    found += [(truths[i].kind, ("missed",)) for i in left]
+    return found + [(read[j].kind, ("invented",)) for j in free if read[j].kind not in kinds_only]
 
 
 def main() -> None:
     """Print both tables."""
     argparse.ArgumentParser(description="Misreadings of headed reports by kind.").parse_args()
     total: Counter[tuple[str, str]] = Counter()
-    print(f"| reports | statements | wrong reports | {' | '.join(ERRORS)} |\n| --- |{' ---: |' * 8}")
-    for name in ("us", "us_templates", "us_dictated", "us_unseen"):
+    print(f"| reports | statements | misread | wrong reports | {' | '.join(ERRORS)} |\n| --- |{' ---: |' * 9}")
+    for name in SETS:
         cases = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-        each = [errors_of(case) for case in cases]
-        count = Counter(error for errors in each for _, error in errors)
-        total.update(pair for errors in each for pair in errors)
-        cells = [sum(len(case["states"]) for case in cases), sum(map(bool, each)), *(count[e] for e in ERRORS)]
+        each = [misread(case) for case in cases]
+        pairs = [(kind, error) for wrong in each for kind, errors in wrong for error in errors]
+        count = Counter(error for _, error in pairs)
+        total.update(pairs)
+        statements = sum(len(case["states"]) for case in cases)
+        cells = [statements, sum(map(len, each)), sum(map(bool, each)), *(count[e] for e in ERRORS)]
         print(f"| {name} ({len(cases)}) | {' | '.join(map(str, cells))} |")
     if total:
         print("\n| kind | errors |\n| --- | --- |")
