@@ -17,9 +17,17 @@ _COORDINATION = re.compile(r"^[\s,]*(?:and|or|versus|vs|,|&|-|/|及|和|或|、|
 
 # Kinds that are counted one by one: each has a place of its own.
 _COUNTED = frozenset({"lung_nodule", "mass", "calcified_granuloma", "cavity"})
+# Kinds of which one sentence may give several sizes.
+_SEVERAL = _COUNTED | {"lymphadenopathy", "bone_lesion", "thyroid_nodule", "hepatic_cyst", "adrenal_nodule"}
 # Kinds that people measure, though no model gives their size.
 _MEASURED = frozenset({"lung_opacity", "ground_glass_opacity", "consolidation"})
 _WITH = re.compile(r" with (?:[a-z]+ )?")
+_ACCOMPANIED = re.compile(
+    r"(?:,? with)?(?: an?| some)? (?:associated|surrounding|adjacent|accompanying|superimposed)(?: [a-z-]+){0,2} "
+)
+_AND_A = re.compile(r",? and an? ")
+# What may stand between "4 mm" and "6 mm" where each is a thing of its own; "a" before the second says so outright.
+_NEXT_SIZE = re.compile(r"\s*(?:,|and|,\s*and|&|or)\s*(?P<another>an? )?$")
 _VERSUS = re.compile(r" (?:versus|vs)\b[. ]+(?:\w+ )?")
 
 
@@ -63,17 +71,30 @@ class Draft:
                 return True
         return False
 
-    def apart(self) -> list[Draft]:
-        """One draft for each of several sizes with places of their own ("5 mm in the ... and 7 mm in the ...")."""
+    def apart(self, sentence: str) -> list[Draft]:
+        """One draft for each of several sizes: "5 mm in the ... and 7 mm in the ...", "nodules of 4 mm and 6 mm"."""
         sizes = [item for item in self.offered if item.size]
+        if len(sizes) < 2:
+            return [self]
         places = [item for item in self.offered if item.place]
         turns = [bool(item.size) for item in sorted(self.offered, key=lambda item: item.start)]
-        if len(sizes) < 2 or len(sizes) != len(places) or any(a == b for a, b in pairwise(turns)):
+        if len(sizes) == len(places) and all(a != b for a, b in pairwise(turns)):
+            each = [place.place for place in places]
+        elif self._counted_off(sizes, sentence):
+            each = [(region,) for place in places for region in place.place]
+            each = each if len(each) == len(sizes) else [self.regions] * len(sizes)
+        else:
             return [self]
         return [
-            Draft(self.mention, [place.place], dict(self.values), size.size)
-            for place, size in zip(places, sizes, strict=True)
+            Draft(self.mention, [place] if place else [], dict(self.values), size.size)
+            for place, size in zip(each, sizes, strict=True)
         ]
+
+    def _counted_off(self, sizes: list[Item], sentence: str) -> bool:
+        """Whether sizes in a row are those of several things: "nodules measuring 4 mm and 6 mm"."""
+        joints = [_NEXT_SIZE.match(sentence, a.end, b.start) for a, b in pairwise(sizes)]
+        many = sentence[: self.mention.end].endswith("s") or any(joint and joint["another"] for joint in joints)
+        return many and self.kind in _SEVERAL and all(joints)
 
     @property
     def regions(self) -> Place:
@@ -131,7 +152,8 @@ def _assign_english(
             for draft in [d for d in drafts if d.mention.start == following.mention.start]:
                 draft.take(item)
         elif previous is not None and item.strong:
-            if not previous.take(item, trailing=True) and item.size:
+            row = any(_NEXT_SIZE.match(sentence, i.end, item.start) for i in previous.offered if i.size)
+            if not previous.take(item, trailing=True) and item.size and not row:
                 _nearest_sized(drafts, previous, item)
         elif item.place and item.strong:
             fronted.append(item)
@@ -162,10 +184,14 @@ def _modifies(
 
 
 def _alike(item: Item, step: Item | None, sentence: str) -> bool:
-    """Whether "and" may join both before a noun: two attributes, or two places ("hilar and subcarinal nodes")."""
+    """Whether "and" may join both before a noun: two attributes, sizes, or places ("hilar and subcarinal nodes")."""
     if step is None:
         return False
+    if item.size and step.size:
+        return True
     inside = re.search(r"\b(?:in|of|at|within|on|to|from)(?: the)? $", sentence[: item.start])
+    if item.place and step.size and not inside:
+        return _AND_A.fullmatch(sentence, item.end, step.start) is not None
     return bool(item.senses and step.senses) or bool(item.place and step.place and not inside)
 
 
@@ -194,12 +220,23 @@ def _share(
     for first, second in pairwise(drafts):
         between = sentence[first.mention.end : second.mention.start]
         joined = between == " and " and not first.trailing and _in_the_lungs(first, second)
-        if not second.places and ((joined and second.kind not in _COUNTED) or _VERSUS.fullmatch(between)):
+        alike = joined or _accompanied(sentence, first, second)
+        if not second.places and ((alike and second.kind not in _COUNTED) or _VERSUS.fullmatch(between)):
             second.places = [regions for place in first.places if (regions := placed(second.kind, place))]
     for draft in drafts:
         if not draft.places:
             for item in fronted:
                 draft.take(item)
+
+
+def _accompanied(sentence: str, first: Draft, second: Draft) -> bool:
+    """Whether "A in the right lung with associated B" puts B there too."""
+    ends = [item.end for item in first.offered if first.mention.end <= item.start and item.end <= second.mention.start]
+    between = sentence[max(ends, default=first.mention.end) : second.mention.start]
+    pleural = all(ontology.findings()[draft.kind].section == "pleura" for draft in (first, second))
+    return (bool(_ACCOMPANIED.fullmatch(between)) and _in_the_lungs(first, second)) or (
+        pleural and bool(_WITH.match(between))
+    )
 
 
 def _in_the_lungs(*drafts: Draft) -> bool:

@@ -42,6 +42,8 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
                 continue
             new = _Said(reading.finding, piece.section, reading.qualified)
             known = _known(new, said, last if reading.definite else [])
+            if known is None and new.section == "impression" and _covered(new.finding, said):
+                continue
             if known is None:
                 said.append(new)
             else:
@@ -67,6 +69,14 @@ def _known(new: _Said, said: list[_Said], last: list[_Said]) -> _Said | None:
     again = last + ([s for s in said if s.section != "impression"] if new.section == "impression" else [])
     fits = [s for s in again if _agree(s.finding, new.finding)]
     return max(fits, key=lambda s: (s.finding.size_mm != (), s.finding.regions != ()), default=None)
+
+
+def _covered(new: Finding, said: list[_Said]) -> bool:
+    """Whether an impression only sums up: "bilateral effusions" where a right and a left one are stated."""
+    known = [s.finding for s in said if (s.finding.kind, s.finding.status) == (new.kind, new.status)]
+    if new.status == "absent" or new.size_mm or len(known) < 2 or not new.regions:
+        return False
+    return all(any(_touch(r, k) for f in known for k in f.regions) for r in new.regions)
 
 
 def _agree(known: Finding, new: Finding) -> bool:

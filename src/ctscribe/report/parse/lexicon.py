@@ -27,12 +27,14 @@ class Topic:
         place: region that findings without a place lie in, "" for none.
         elsewhere: True when a bare "nodule" here is not in the lungs.
         listed: kind of the entries that give a place and a size alone, "" for none.
+        part: True when the sentences still speak of what the heading above did ("PLEURA: Right: ... Left: ...").
     """
 
     kinds: Words
     place: str = ""
     elsewhere: bool = False
     listed: str = ""
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ def _topics(table: Any) -> Iterator[tuple[str, Topic]]:
         ]
         yield (
             name,
-            Topic(Words(patterns), entry.get("place", ""), entry.get("elsewhere", False), entry.get("listed", "")),
+            Topic(
+                Words(patterns), **{key: entry[key] for key in ("place", "elsewhere", "listed", "part") if key in entry}
+            ),
         )
 
 

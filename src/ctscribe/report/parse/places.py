@@ -44,6 +44,8 @@ _BONES = (
 _SIDES = re.compile(
     r"\b(?:right|left) (?:minor |major |oblique |horizontal |interlobar )?fissure\b"
     r"|\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
+    r"|(?<=, )(?:right|left|bilateral)(?=[,:;)]|$)"
+    r"|\b(?:right|left|bilateral) (?:peri|supra|infra)hilar\b|\b(?:right|left) para-?mediastinal\b"
     r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
 )
 _WEAK_SIDES = re.compile(r"\b(?:right|left|bilateral|both)\b")

@@ -18,6 +18,14 @@ _RULES = (
     ("centimet", re.compile(r"(?<=\d)[ -]*centimet(?:er|re)s?\b"), " cm"),
     ("m", re.compile(r"(?<=\d)-(?=[mc]m\b)"), " "),
     (" by ", re.compile(r"(?<=\d)(?: ?[mc]m)? by (?=\d)"), " x "),
+    (
+        " and ",
+        re.compile(
+            r"(?<![\w.])(?<!images )(?<!image )(?<!series )(?<!slice )(?<!station )(?<!segment )(?<!nodule )"
+            r"(\d{1,2}(?:\.\d)?)(?=(?:, \d{1,2}(?:\.\d)?)*,? and \d{1,2}(?:\.\d)? ?([mc]m)\b)"
+        ),
+        r"\1 \2",
+    ),
     ("r", re.compile(rf"\br(?: |\. ?)(?=(?:{_AFTER_SIDE})\w*)"), "right "),
     ("l", re.compile(rf"\bl(?: |\. ?)(?=(?:{_AFTER_SIDE})\w*)"), "left "),
     (" than ", _UNEQUAL, "bilaterally"),
@@ -37,6 +45,7 @@ _RULES = (
     ("mpa", re.compile(r"\bmpa\b"), "main pulmonary artery"),
     ("ln", re.compile(r"\bln(s?)\b"), r"lymph node\1"),
     ("ggn", re.compile(r"\bggn(s?)\b"), r"ground-glass nodule\1"),
+    ("nl", re.compile(r"\bnl\b"), "normal"),
     ("b/l", re.compile(r"\bb/l\b"), "bilateral"),
     ("w/o", re.compile(r"\bw/o\b"), "without"),
     ("fx", re.compile(r"\bfx\b"), "fracture"),

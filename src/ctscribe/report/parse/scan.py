@@ -20,6 +20,7 @@ _SIZE = re.compile(
 _BARE_GLASS = re.compile(r"ground[- ]glass")
 _AFTER_COMMA = re.compile(r"[,(:] ?$")
 _BEFORE_COMMA = re.compile(r" ?(?:[,);]|$)")
+_NOUN = re.compile(r" (?!on\b|in\b|and\b|to\b|at\b)[a-z]")
 _EARLIER = re.compile(r"[^,;()]{0,12}\b(?:in|on) (?:the )?(?:previous|prior)")
 
 
@@ -134,19 +135,27 @@ def _covers(mention: Mention, item: Item) -> bool:
 
 
 def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
-    found = []
+    found: list[Item] = []
+    recalled: list[Item] = []
     for match in _SIZE.finditer(sentence):
         before = sentence[max(0, match.start() - 40) : match.start()]
         after = sentence[match.end() : match.end() + 40]
         if lexicon.cues["smaller"].search(before) or lexicon.cues["thin"].search(after[:15]):
             continue
-        if lexicon.cues["past"].search(before) or _EARLIER.match(after):
+        earlier = lexicon.cues["past"].search(before) or _EARLIER.match(after)
+        again = earlier and _recalled(before, after, lexicon)
+        if earlier and (not again or lexicon.cues["changed"].search(sentence)):
             continue
         text, unit = (match["axes"], match["unit"]) if match["axes"] else (match["axes2"], match["unit2"])
         scale = 10.0 if unit == "cm" else 1.0
         axes = sorted((round(float(n.replace(",", ".")) * scale, 2) for n in re.findall(_NUMBER, text)), reverse=True)
-        found.append(Item(match.start(), match.end(), size=tuple(axes[:2])))
-    return found
+        (recalled if again else found).append(Item(match.start(), match.end(), size=tuple(axes[:2])))
+    return found or recalled
+
+
+def _recalled(before: str, after: str, lexicon: Lexicon) -> bool:
+    """Whether a size is named again with its thing: "the previously seen 6 mm nodule"."""
+    return bool(lexicon.cues["recalled"].search(before) and _NOUN.match(after))
 
 
 def _density_only(sentence: str, mention: Mention, topics: Sequence[Topic]) -> bool:

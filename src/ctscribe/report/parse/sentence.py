@@ -29,6 +29,7 @@ class Reading:
         qualified: a denial that leaves some ("no new nodule").
         definite: named as known already ("the nodule ...").
         bracketed: said only in brackets, as a differential diagnosis is.
+        explains: said to be what was named before ("consistent with empyema").
     """
 
     finding: Finding
@@ -37,6 +38,7 @@ class Reading:
     qualified: bool = False
     definite: bool = False
     bracketed: bool = False
+    explains: bool = False
 
 
 @lru_cache(maxsize=65536)
@@ -56,7 +58,8 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
     found = scan.mentions(visible, words, topics)
     further = scan.further_mentions(sentence, words)
     if not found and not further:
-        found = _entry(sentence, language, words, next((t.listed for t in topics if t.listed), listed))
+        kind = next((t.listed for t in topics if t.listed), listed)
+        found = _entry(sentence, language, words, kind, any(t.place for t in topics))
     if not found and not further:
         return ()
     parts = scope.clauses(sentence, language, words, found)
@@ -69,7 +72,8 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
             name = sentence[draft.mention.start : draft.mention.end]
             known = bool(words.cues["definite"].match(sentence[: draft.mention.start]))
             aside = scope.bracket_of(draft.mention, sentence) is not None
-            new = Reading(finding, (name,), None, said.qualified, known, aside)
+            again = finding == Finding(finding.kind) and words.cues["explains"].search(sentence[: draft.mention.start])
+            new = Reading(finding, (name,), None, said.qualified, known, aside, bool(again))
             readings[finding] = _together(readings[finding], new) if finding in readings else new
     for finding in _said_again(readings):
         del readings[finding]
@@ -86,12 +90,14 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
     return (*readings.values(), *extra)
 
 
-def _entry(sentence: str, language: Language, words: Lexicon, kind: str) -> list[scan.Mention]:
+def _entry(sentence: str, language: Language, words: Lexicon, kind: str, placed: bool) -> list[scan.Mention]:
     """The unsaid noun of an entry that gives a place and a size alone: "LUL, 11 mm" below "NODULES"."""
     if not kind:
         return []
     items = scan.items(sentence, words, language, [])
-    if not any(item.size for item in items) or not any(item.place and item.strong for item in items):
+    if words.cues["component"].search(sentence):
+        return []
+    if not any(item.size for item in items) or not (placed or any(item.place and item.strong for item in items)):
         return []
     return [scan.Mention(0, 0, Sense(kind))]
 
@@ -109,7 +115,7 @@ def _said_again(readings: Mapping[Finding, Reading]) -> list[Finding]:
         finding
         for finding, reading in readings.items()
         if (finding == Finding(finding.kind, "uncertain") and finding.kind in plain)
-        or (finding == Finding(finding.kind) and finding.kind in present and reading.bracketed)
+        or (finding == Finding(finding.kind) and finding.kind in present and (reading.bracketed or reading.explains))
     ]
 
 
@@ -133,7 +139,7 @@ def _drafts(
     for draft in drafts:
         if place and not draft.places:
             draft.take(scan.Item(0, 0, place=(place,)))
-    return [part for draft in drafts for part in draft.apart()]
+    return [part for draft in drafts for part in draft.apart(sentence)]
 
 
 def _enlarged(draft: Draft) -> Draft:

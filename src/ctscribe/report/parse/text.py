@@ -9,7 +9,9 @@ from ctscribe.ontology import Language
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z]")
-_PLAIN = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’´`", "'") | dict.fromkeys("×✕", "x"))
+_PLAIN = str.maketrans(
+    dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’´`", "'") | dict.fromkeys("×✕", "x") | dict.fromkeys("[]", " ")
+)
 # A line that goes on in small letters was only wrapped, not ended.
 _WRAPPED = re.compile(r"(?<=[A-Za-z,0-9)])[ \t]*\n[ \t]*(?=[a-z(])(?![a-z]\))")
 _SPACES = re.compile(r"[ \t\u00a0\u3000]+")
@@ -20,7 +22,8 @@ _ZH_UNITS = (
     (re.compile(r"(?<=\d)\s*乘\s*(?=\d)"), "x"),
 )
 _EN_SPLIT = re.compile(
-    r"""(?<!\d)\.(?=\s|$|["•])      # a full stop that is no decimal point
+    r"""(?<!\d)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bapprox)(?<!\bser)(?<!\bim)(?<!\bimg)\.(?=\s|$|["•])
+                                    # a full stop that is no decimal point and ends no abbreviation
     | (?<=\d)\.(?=\s+[A-Z"•]|\s*$)  # ... or that ends a sentence after a number
     | [!\n"•;]|(?<=\s)·(?=\s)      # bullets and CT-RATE's quote marks
     | \?(?=\s+[A-Z])                # a question outside brackets

@@ -38,15 +38,26 @@ def pieces(text: str, language: Language) -> Iterator[Piece]:
     words = lexicon(language)
     headed = [_unheaded(sentence, language) for sentence in split_sentences(text, language)]
     speaking = [n for n, (named, _) in enumerate(headed) if named and "silent" not in named]
-    topic, section, silent, advice = "", "findings", False, False
+    above, topic, section, silent, advice = "", "", "findings", False, False
     for n, (named, sentence) in enumerate(headed):
         if named:
             silent, advice = "silent" in named, "advice" in named
             section = next((name for name in ("impression", "findings") if name in named), section)
-            topic = "+".join(name for name in named if name in words.topics)
+            above, topic = _below(above, [name for name in named if name in words.topics], words)
+        elif topic != above and words.cues["other_heading"].match(sentence):
+            topic = above
         if sentence and not silent:
             yield Piece(sentence, topic, section)
         silent = silent and (advice or not sentence or (bool(speaking) and n < speaking[-1]))
+
+
+def _below(above: str, names: list[str], words: Lexicon) -> tuple[str, str]:
+    """(topics of the heading above, of a heading below it): a lobe below "NODULES" is where a nodule lies."""
+    if not names or not all(words.topics[name].place for name in names):
+        return "+".join(names), "+".join(names)
+    whole = all(words.topics[name].part for name in names)
+    kept = [name for name in above.split("+") if name and (whole or words.topics[name].listed)]
+    return above if kept else "", "+".join(dict.fromkeys([*kept, *names]))
 
 
 @lru_cache(maxsize=65536)
@@ -62,6 +73,8 @@ def _unheaded(sentence: str, language: Language) -> tuple[tuple[str, ...], str]:
         return (), sentence
     while (heading := words.cues["headings"].match(sentence)) and (shouted or ":" in heading.group()):
         named = topics_of(heading.group(), words) or ["other"]
+        if words.cues["kept"].match(sentence):
+            break
         sentence = sentence[heading.end() :]
     return tuple(named), sentence
 

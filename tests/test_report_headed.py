@@ -1,0 +1,122 @@
+"""Laws of headed and terse reports: sizes in a row, nouns with adjectives, advice, summaries."""
+
+from __future__ import annotations
+
+import pytest
+
+from ctscribe.report import Finding
+from ctscribe.report.parse import parse
+
+
+def said(text: str) -> list[str]:
+    """Findings of an English text in one line each: ``+kind regions size``."""
+    mark = {"present": "+", "absent": "-", "uncertain": "?"}
+    lines = []
+    for f in parse(text, "en"):
+        size = "x".join(f"{axis:g}" for axis in f.size_mm)
+        lines.append(" ".join(part for part in (mark[f.status] + f.kind, ",".join(f.regions), size) if part))
+    return lines
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Two nodules measuring 4 mm and 6 mm in the right upper lobe.",
+        "Two right upper lobe nodules, 4 and 6 mm.",
+        "4 mm and 6 mm nodules in the right upper lobe.",
+        "A 4 mm and a 6 mm nodule in the right upper lobe.",
+        "In the right upper lobe there are nodules of 0.4 and 0.6 cm.",
+    ],
+)
+def test_sizes_in_a_row_are_findings_of_their_own(words: str) -> None:
+    assert said(words) == ["+lung_nodule right_upper_lobe 4", "+lung_nodule right_upper_lobe 6"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Nodules of 4 and 6 mm in the right upper and left lower lobes respectively.",
+        "4 mm and 6 mm nodules in the RUL and LLL.",
+        "A 4 mm RUL and a 6 mm LLL nodule.",
+        "Nodules in the right upper lobe (4 mm) and left lower lobe (6 mm).",
+    ],
+)
+def test_as_many_places_as_sizes_are_matched_in_order(words: str) -> None:
+    assert said(words) == ["+lung_nodule right_upper_lobe 4", "+lung_nodule left_lower_lobe 6"]
+
+
+def test_two_sizes_of_one_thing_stay_one() -> None:
+    assert said("A nodule measuring 12 mm and 9 mm in two planes.") == ["+lung_nodule 12"]
+
+
+@pytest.mark.parametrize(
+    ("noun", "adjective", "finding"),
+    [
+        ("heart", "enlarged", "+cardiomegaly heart"),
+        ("heart", "mildly enlarged", "+cardiomegaly heart"),
+        ("heart size", "increased", "+cardiomegaly heart"),
+        ("heart", "not enlarged", "-cardiomegaly heart"),
+        ("heart", "nonenlarged", "-cardiomegaly heart"),
+        ("aorta", "dilated, 4.2 cm", "+aortic_aneurysm aorta 42"),
+        ("aorta", "ectatic, 4.1 cm", "+aortic_aneurysm aorta 41"),
+        ("aorta", "not aneurysmal", "-aortic_aneurysm aorta"),
+        ("pulmonary artery", "enlarged, 3.4 cm", "+enlarged_pulmonary_artery pulmonary_artery 34"),
+        ("pulmonary artery", "not dilated", "-enlarged_pulmonary_artery pulmonary_artery"),
+        ("trachea", "patent", "-airway_stenosis"),
+    ],
+)
+def test_a_noun_and_its_adjective_say_the_same_in_every_form(noun: str, adjective: str, finding: str) -> None:
+    forms = (
+        f"{noun}: {adjective}",
+        f"{noun}, {adjective}.",
+        f"{noun} is {adjective}.",
+        f"{noun.upper()}: [{adjective}]",
+    )
+    kind = finding.split()[0]
+    size = finding.split()[-1] if finding[-1].isdigit() else ""
+    for form in forms:
+        (line,) = said(form.capitalize() if form[0].islower() else form)
+        assert (line.split()[0], line.split()[-1] if size else "") == (kind, size), form
+
+
+def test_advice_states_nothing() -> None:
+    for advice in (
+        "Recommend PET/CT to exclude a mass.",
+        "Consider short-term follow-up CT of the nodule.",
+        "Follow-up to document resolution of the consolidation.",
+        "Repeat radiograph to exclude pneumothorax is recommended.",
+    ):
+        assert said(advice) == []
+    assert said("Consider atelectasis.") != []
+
+
+def test_a_size_that_is_named_again_is_the_size_unless_it_changed() -> None:
+    assert said("The previously described 6 mm nodule is unchanged.") == ["+lung_nodule 6"]
+    assert said("The previously described 6 mm nodule now measures 8 mm.") == ["+lung_nodule 8"]
+    assert said("The previously described 6 mm nodule has decreased in size.") == ["+lung_nodule"]
+
+
+def test_a_lobe_below_nodules_is_where_a_nodule_lies() -> None:
+    text = "NODULES:\n- Right upper lobe: 7 mm, solid.\n- Left lower lobe: none.\nEmphysema: mild."
+    assert said(text) == ["+lung_nodule right_upper_lobe 7", "-lung_nodule left_lower_lobe", "+emphysema"]
+
+
+def test_a_side_below_a_heading_still_speaks_of_it() -> None:
+    assert said("PLEURA:\nRight: small effusion.\nLeft: no effusion.") == [
+        "+pleural_effusion right_pleura",
+        "-pleural_effusion left_pleura",
+    ]
+
+
+def test_an_impression_that_sums_up_adds_nothing() -> None:
+    stated = "Small right and trace left pleural effusions."
+    assert said(f"PLEURA: {stated} IMPRESSION: Bilateral pleural effusions.") == said(stated)
+
+
+def test_what_is_said_to_be_so_is_no_second_finding() -> None:
+    (finding,) = parse("Loculated right pleural collection, consistent with empyema.")
+    assert finding == Finding("pleural_effusion", "present", ("right_pleura",))
+
+
+def test_picks_of_a_template_are_read_without_their_brackets() -> None:
+    assert said("Pneumothorax: [None]\nLymphadenopathy: [None]") == ["-pneumothorax", "-lymphadenopathy"]
