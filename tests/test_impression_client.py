@@ -16,7 +16,7 @@ from ctscribe.impression.endpoint import EndpointConfig
 from ctscribe.impression.writers import Choice, EndpointWriter, make
 from ctscribe.impression.writing import write_with
 from ctscribe.report import Finding
-from endpoint_kit import Server, chat, serving
+from endpoint_kit import Server, chat, responses, serving
 
 pytest.importorskip("openai")
 
@@ -174,6 +174,21 @@ def test_a_stream_arrives_in_pieces(server: Server) -> None:
     client = Client(EndpointConfig("m", server.url, stream=True), on_text=heard.append)
     made, _ = client.ask(QUESTION, lambda data: data["statements"])
     assert (made, heard) == (GOOD["statements"], [whole[:50], whole[50:]])
+
+
+def test_the_responses_interface_streams_as_well(server: Server) -> None:
+    whole = json.dumps(GOOD)
+    deltas = [{"type": "response.output_text.delta", "delta": part} for part in (whole[:50], whole[50:])]
+    for index, delta in enumerate(deltas):
+        delta |= {"item_id": "m", "output_index": 0, "content_index": 0, "sequence_number": index, "logprobs": []}
+    end = {"type": "response.completed", "sequence_number": 2, "response": responses(whole)}
+    server.script = [[*map(json.dumps, (*deltas, end))], ["[DONE]"]]
+    heard: list[str] = []
+    client = Client(EndpointConfig("m", server.url, api="responses", stream=True), on_text=heard.append)
+    made, answer = client.ask(QUESTION, lambda data: data["statements"])
+    assert (made, heard, answer.usage.sent) == (GOOD["statements"], [whole[:50], whole[50:]], 10)
+    with pytest.raises(EndpointError, match="no valid answer"):
+        client.ask(QUESTION, lambda data: data)
 
 
 def test_requests_are_spread_over_the_minute(server: Server) -> None:

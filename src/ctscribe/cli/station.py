@@ -92,8 +92,9 @@ def _writer(
 
     if name == "rules" and (llm or endpoint or any(folders) or limits):
         raise UsageError("a language model is named", expected="another --writer with it")
-    if limits and not llm:
-        raise UsageError("--llm-set without --llm", expected="--llm NAME, the model at the endpoint")
+    if (limits or endpoint) and not llm:
+        option = "--llm-set" if limits else "--endpoint"
+        raise UsageError(f"{option} without --llm", expected="--llm NAME, the model at the endpoint")
     chosen = None
     if llm:
         chosen = config.apply_overrides(EndpointConfig(llm, endpoint), limits)

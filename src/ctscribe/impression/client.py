@@ -297,7 +297,7 @@ class Client:
             options["text"] = {"format": shape}
         elif form == "json":
             options["text"] = {"format": {"type": "json_object"}}
-        made = self._made.responses.create(**options)
+        made = self._heard(options) if self.config.stream else self._made.responses.create(**options)
         if isinstance(made, str):
             return made, Usage(requests=1)
         usage = made.usage
@@ -306,6 +306,18 @@ class Client:
         refusal = next((part.refusal for part in parts if getattr(part, "type", "") == "refusal"), None)
         _check_end("length" if made.status == "incomplete" else "stop", refusal, counted, self.ledger)
         return made.output_text, counted
+
+
+    def _heard(self, options: dict[str, Any]) -> Any:
+        """The whole answer of the responses interface, listened to as it is written."""
+        whole = None
+        for event in self._made.responses.create(**options, stream=True):
+            if event.type == "response.output_text.delta" and self.on_text:
+                self.on_text(event.delta)
+            whole = getattr(event, "response", None) or whole
+        if whole is None:
+            raise ValueError("no response in the stream")
+        return whole
 
 
 class _NotSupported(ValueError):

@@ -148,8 +148,14 @@ WRITERS: dict[str, Factory] = {
     "tuned": _tuned,
 }
 """Name -> how it is made; a site adds its own here."""
-GRAMMAR, BASED = ("local", "tuned"), ("tuned", "head")
-"""Writers that can be held to a grammar, and writers that belong to a model in another folder."""
+READERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "config": ("--llm", ("openai", "server")),
+    "folder": ("--llm-folder", ("local", "tuned", "head")),
+    "base": ("--llm-base", ("tuned", "head")),
+    "constrained": ("--grammar", ("local", "tuned")),
+}
+"""Part of a choice -> the option it comes from, and the shipped writers that read it; a site's own may read all."""
+SHIPPED = ("rules", "openai", "server", "local", "tuned", "head")
 
 
 def make(name: str, choice: Choice | None = None) -> Writer | None:
@@ -161,8 +167,7 @@ def make(name: str, choice: Choice | None = None) -> Writer | None:
     choice = choice or Choice()
     if name not in WRITERS:
         raise UsageError(f"--writer {name}", expected=" | ".join(WRITERS))
-    if choice.constrained and name not in GRAMMAR:
-        raise UsageError(f"--grammar with --writer {name}", expected=f"--writer {' or '.join(GRAMMAR)}")
-    if choice.base is not None and name not in BASED:
-        raise UsageError(f"--llm-base with --writer {name}", expected=f"--writer {' or '.join(BASED)}")
+    for part, (option, readers) in READERS.items():
+        if getattr(choice, part) and name in SHIPPED and name not in readers:
+            raise UsageError(f"{option} with --writer {name}", expected=f"--writer {' or '.join(readers)}")
     return WRITERS[name](choice)

@@ -150,13 +150,13 @@ def train(
             saved = newest_checkpoint(folder / "checkpoints", warnings.append)
         # The main process decides which checkpoint counts; all read it from the folder they share.
         saved = world.share(saved)
-        tracker = Tracker(folder, saved.state["step"] if saved else 0, config.trackers, muted=not world.main)
-        for text in warnings:
-            tracker.warn(text)
         if world.size > 1 and config.parallel == "fsdp":
             from ctscribe.engines.spread import shard
 
             shard(model, torch.device(config.device))
+        tracker = Tracker(folder, saved.state["step"] if saved else 0, config.trackers, muted=not world.main)
+        for text in warnings:
+            tracker.warn(text)
         run = _Run(
             model=model,
             config=config,
