@@ -12,7 +12,7 @@ import pytest
 from ctscribe import ontology
 from ctscribe.data.store import StudyStore
 from ctscribe.errors import TrainingError, UsageError
-from ctscribe.phantom import GridSpec, LesionMask, generate
+from ctscribe.phantom import GridSpec, LesionMask, LesionPrior, generate
 from ctscribe.training import phantoms
 from ctscribe.training.phantoms import PhantomPlan, fill_store, lesion_tokens, phantom_id, phantom_sample
 
@@ -87,6 +87,19 @@ def test_a_store_is_filled_continued_and_left_alone(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(phantoms, "_run", None)
     assert len(fill_store(PLAN, tmp_path)) == 2
     assert len(StudyStore(tmp_path)) == 3
+
+
+def test_phantoms_that_were_drawn_otherwise_are_not_taken_for_these(tmp_path: Path) -> None:
+    fill_store(replace(PLAN, n=1), tmp_path, processes=1, show=False)
+    assert len(fill_store(replace(PLAN, n=1, lesions=LesionPrior()), tmp_path)) == 1
+    for other, said in (
+        ({"lesions": LesionPrior.crowded(2.0)}, "another frequency"),
+        ({"grid": GridSpec(PLAN.grid.shape, (9.0, 5.5, 5.5))}, "10.0"),
+        ({"grid": GridSpec((16, 64, 64), (10.0, 5.5, 5.5))}, "(32, 64, 64)"),
+    ):
+        with pytest.raises(UsageError, match="drawn otherwise") as caught:
+            fill_store(replace(PLAN, n=1, **other), tmp_path)
+        assert said in str(caught.value)
 
 
 def test_a_full_disk_is_refused_before_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,14 @@ def test_who_outlines_a_scan_is_chosen_and_written_down(manifest_path: Path, tmp
     (bare,) = StudyStore(tmp_path / "bare")
     assert not bare.present.any()
     assert np.abs(bare.hu.astype(int) - one.hu).mean() < 60  # placed by the rules, as nearly as by the map
+    with pytest.raises(UsageError, match="1 of these studies, and they were prepared otherwise"):
+        fill_from_source(source, tmp_path / "bare", Preparation(GRID, (16, 8, 8)))
+    with pytest.raises(UsageError, match="prepared otherwise"):
+        fill_from_source(source, tmp_path / "mapped", mapped, scrub_texts=False)
+    with pytest.raises(UsageError, match="full resolution"):
+        fill_from_source(source, tmp_path / "mapped", mapped, volumes=tmp_path / "volumes")
+    again = fill_from_source(source, tmp_path / "mapped", replace(mapped, segmenter="labelmap:elsewhere/{name}.nii"))
+    assert (again.written, again.there) == (0, 1)
     with pytest.raises(UsageError, match="in braces"):
         replace(mapped, segmenter="labelmap:{nobody}.nii.gz").label_map(read_manifest(manifest_path).rows[0])
     for wrong in ({"segmenter": "nobody"}, {"segmenter": "labelmap"}, {"lesions_scheme": "nobody"}):

@@ -288,7 +288,7 @@ def ontology_hash() -> str:
         [(k.id, sorted((n, list(v)) for n, v in k.attributes.items())) for k in ontology.findings().values()],
         list(ontology.model_regions()),
     ]
-    return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:12]
+    return cfg.json_hash(shape)
 
 
 def _base(model: CTReportModel) -> dict[str, Any]:

@@ -65,6 +65,11 @@ def config_hash(cfg: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def json_hash(value: Any) -> str:
+    """12 hexadecimal digits of a value made of JSON types; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def save_resolved(cfg: Any, path: str | Path) -> Path:
     """Write the resolved configuration beside a run: YAML, or JSON when ``path`` ends in ``.json``.
 

@@ -22,7 +22,7 @@ from ctscribe.cli.train import resolve
 from ctscribe.data.batch import Sample
 from ctscribe.data.store import StoreLayout, StudyStore, StudyStoreWriter
 from ctscribe.engines.world import World
-from ctscribe.errors import UsageError
+from ctscribe.errors import ConfigError, UsageError
 from ctscribe.model import ModelConfig
 from ctscribe.training import course, loop, track
 from ctscribe.training.course import CourseConfig, PhantomData, Sources
@@ -300,6 +300,9 @@ def test_the_fields_of_the_start_matter(tmp_path: Path, monkeypatch: pytest.Monk
 
     plain = begun(StartConfig("one.safetensors"))
     assert plain != begun(StartConfig(START["weights"]))
+    for unread in ({"layout": "published"}, {"weights": "one.safetensors", "colours": "half"}):
+        with pytest.raises(ConfigError, match="start"):
+            StartConfig(**unread)
     taken = begun(StartConfig("vit.safetensors", START["layout"]))
     assert taken
     assert all(name.startswith("vision.") for name in taken)

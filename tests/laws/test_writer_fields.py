@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from endpoint_kit import serving
 from tests import hosts_kit
 from tests import tiny as small
 from torch import nn
@@ -27,6 +26,7 @@ from ctscribe.training import impression_head, impression_lora
 from ctscribe.training.impression_head import HeadCourse
 from ctscribe.training.impression_lora import LoraCourse
 from ctscribe.training.stages import TrainConfig
+from endpoint_kit import serving
 from recipes import impression_head as head_recipe
 from recipes import impression_lora as lora_recipe
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ctscribe.cli import screen
-from ctscribe.cli.segmenting import SCHEME, SEGMENTER, tell_licence
+from ctscribe.cli.segmenting import OWN_MODEL, SCHEME, SEGMENTER, check_own_model, tell_licence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def segment(
     series: str | None = SERIES,
     segmenter: str = SEGMENTER,
     scheme: str = SCHEME,
-    model: Path | None = typer.Option(None, "--model", metavar="DIR", help="Model folder, for --segmenter own."),
+    model: Path | None = OWN_MODEL,
     as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
 ) -> None:
     """Write the regions that were found as a NIfTI label map in the scan's own orientation.
@@ -68,6 +68,7 @@ def segment(
     from ctscribe.pipeline.masks import Outliner
 
     screen.output_file(out, (".nii", ".nii.gz"))
+    check_own_model(segmenter, model)
     outliner = Outliner(segmenter, scheme, lambda: _load_model(model))
     outliner.check()
     tell_licence(segmenter)

@@ -99,6 +99,7 @@ def evaluate(
             got="neither" if predictions is None else "both",
             hint="ctscribe evaluate PRED --ref REF",
         )
+    _check_read(compare is not None, system, permutations, pool, no_baselines)
     if out is not None:
         screen.output_folder(out)
     first = compare[0] if compare is not None else predictions
@@ -120,6 +121,18 @@ def evaluate(
         _compare(compare, ref, out, permutations, settings, as_json)
     elif predictions is not None:
         _score(predictions, ref, out, system, settings, as_json)
+
+
+def _check_read(
+    compared: bool, system: str | None, permutations: int | None, pool: Path | None, no_baselines: bool
+) -> None:
+    """Refuse what would not be read."""
+    if compared and system is not None:
+        raise UsageError("--system with --compare", expected="the names of the two files", hint="rename the files")
+    if not compared and permutations is not None:
+        raise UsageError("--permutations without --compare", expected="--compare A B, whose test it is for")
+    if pool is not None and no_baselines:
+        raise UsageError("--pool with --no-baselines", expected="one of them: baselines are drawn from the pool")
 
 
 def _score(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ctscribe.cli.segmenting import LESIONS_SCHEME, SCHEME, SEGMENTER, tell_licence
+from ctscribe.cli.segmenting import LESIONS_SCHEME, OWN_MODEL, SCHEME, SEGMENTER, check_own_model, tell_licence
 
 if TYPE_CHECKING:
     from ctscribe.training.prepare import Preparation
@@ -26,7 +26,7 @@ def prepare(
     segmenter: str = SEGMENTER,
     scheme: str = SCHEME,
     lesions_scheme: str = LESIONS_SCHEME,
-    model: Path | None = typer.Option(None, "--model", metavar="DIR", help="Model folder, for --segmenter own."),
+    model: Path | None = OWN_MODEL,
     volumes: Path | None = typer.Option(None, "--volumes", metavar="DIR", help="Also keep scans at full resolution."),
     recipe: str | None = typer.Option(None, "--recipe", metavar="NAME", help="Prepare for the grid of its model."),
     shards: Path | None = typer.Option(None, "--shards", metavar="DIR", help="Also write tar shards for streaming."),
@@ -54,6 +54,7 @@ def prepare(
     from ctscribe.training.prepare import preparation
 
     screen.output_folder(out)
+    check_own_model(segmenter, model)
     how = preparation(segmenter, scheme, lesions_scheme, model)
     if recipe is not None:
         how = for_recipe(recipe, how)

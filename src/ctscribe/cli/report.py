@@ -89,7 +89,6 @@ def report(
         None, "--pretrained", metavar="DIR", help="Where the pretrained decoder lies that the model folder names."
     ),
     device: str = typer.Option("cpu", "--device", help="Torch device, such as cpu or cuda:0."),
-    seed: int = typer.Option(0, "--seed", help="The same seed gives the same report."),
     context: str = CONTEXT,
     prior: Path | None = PRIOR,
     prior_days: float | None = DAYS,
@@ -137,7 +136,7 @@ def report(
     """
     if out is not None:
         screen.output_folder(out)
-    options: dict[str, Any] = {"series": series, "seed": seed, "device": device, "identifiers": identifiers}
+    options: dict[str, Any] = {"series": series, "device": device, "identifiers": identifiers}
     options |= {"context": _context(context), "pretrained": pretrained}
     options |= {"prior": prior, "prior_days": prior_days, "history": history, "labs": _labs(labs)}
     options["certainty"] = certainty.value
@@ -216,7 +215,6 @@ def make(
             path,
             language=language,
             series=options.get("series"),
-            seed=options.get("seed", 0),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             context=options.get("context"),
             prior=options.get("prior"),

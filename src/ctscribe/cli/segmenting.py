@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
+
+from ctscribe.errors import UsageError
 
 SEGMENTER = typer.Option(
     "classical",
@@ -19,6 +23,15 @@ LESIONS = typer.Option(
 LESIONS_SCHEME = typer.Option(
     "", "--lesions-scheme", metavar="NAME", help="What the values of a map of lesions mean: a scheme, or a JSON file."
 )
+
+
+OWN_MODEL = typer.Option(None, "--model", metavar="DIR", help="Model folder, for --segmenter own.")
+
+
+def check_own_model(word: str, model: Path | None) -> None:
+    """A model folder is read for its own masks only."""
+    if model is not None and word != "own":
+        raise UsageError("--model without --segmenter own", expected="--segmenter own", got=f"--segmenter {word}")
 
 
 def tell_licence(word: str) -> None:

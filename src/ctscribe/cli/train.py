@@ -27,7 +27,7 @@ def train(
     Examples:
 
     * `ctscribe train demo`
-    * `ctscribe train demo loop.steps=200 --out runs/short`
+    * `ctscribe train demo train.stages.1.steps=200 --out runs/short`
     * `ctscribe train runs/short/recipe.yaml`
     * `torchrun --nproc-per-node 8 --no-python ctscribe train demo train.device=cuda`
     """
@@ -35,7 +35,7 @@ def train(
     from ctscribe.engines.world import connected
 
     module, base, name = resolve(recipe)
-    config = _overridden(base, list(overrides or []))
+    config = overridden(base, list(overrides or []))
     run_dir = out or Path("runs") / name
     screen.output_folder(run_dir)
     with connected() as world:
@@ -85,10 +85,22 @@ def _from_yaml(path: Path) -> tuple[ModuleType, Any, str]:
     return module, config.load(type(module.config()), path), folder or name
 
 
-def _overridden(base: Any, overrides: list[str]) -> Any:
-    from ctscribe import config
+def overridden(base: Any, overrides: list[str]) -> Any:
+    """The configuration with what is different this time.
 
-    return config.apply_overrides(base, overrides)
+    Raises:
+        ConfigError: an unknown key, or a value that does not fit.
+        UsageError: a key that counts for nothing in this course.
+    """
+    from ctscribe import config
+    from ctscribe.training.course import CourseConfig, unread
+
+    made = config.apply_overrides(base, overrides)
+    for key in (override.partition("=")[0].strip() for override in overrides):
+        for idle, why in unread(made).items() if isinstance(made, CourseConfig) else ():
+            if f"{key}.".startswith(f"{idle}."):
+                raise UsageError(f"{key} counts for nothing here", got=why, hint="leave it out")
+    return made
 
 
 def _folders() -> tuple[Path, ...]:

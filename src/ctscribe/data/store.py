@@ -373,8 +373,13 @@ def findings_of_row(row: Mapping[str, Any]) -> tuple[Finding, ...] | None:
 
 def written_ids(root: Path | str) -> frozenset[str]:
     """Ids of every study committed to a store so far; empty where there is none."""
-    rows = (_read_rows(path, repair=False) for path in Path(root).glob("shard-*/studies.jsonl"))
-    return frozenset(row["id"] for group in rows for row in group)
+    return frozenset(row["id"] for row in written_rows(root))
+
+
+def written_rows(root: Path | str) -> Iterator[dict[str, Any]]:
+    """What stands beside the arrays of every study committed to a store so far; nothing where there is none."""
+    for path in sorted(Path(root).glob("shard-*/studies.jsonl")):
+        yield from _read_rows(path, repair=False)
 
 
 def read_layout(root: Path) -> StoreLayout:

@@ -307,7 +307,6 @@ class Client:
         _check_end("length" if made.status == "incomplete" else "stop", refusal, counted, self.ledger)
         return made.output_text, counted
 
-
     def _heard(self, options: dict[str, Any]) -> Any:
         """The whole answer of the responses interface, listened to as it is written."""
         whole = None

@@ -122,7 +122,6 @@ class Reporter:
         *,
         language: LanguageChoice | str = "en",
         series: str | None = None,
-        seed: int = 0,
         created: str = "",
         context: Context | None = None,
         prior: str | Path | None = None,
@@ -139,7 +138,6 @@ class Reporter:
             path: DICOM folder (nested or not), zip, or NIfTI file.
             language: ``"en"``, ``"zh"`` or ``"both"``.
             series: Series Instance UID (or its hash) to read; None chooses one and says why.
-            seed: of everything random; the same seed gives the same report.
             created: time of writing to put into the report (ISO 8601); "" leaves it out.
             context: what is known beside the scan (age, smoking, an earlier report), for the impression.
             prior: an earlier scan of the same patient, for models trained with one; `prior_days` lie between them.
@@ -186,7 +184,7 @@ class Reporter:
             if lesions is not None:
                 placed = self._with_lesions(placed, Path(lesions))
         with clock("describe"):
-            description = self._describe(model, placed, languages, seed, beside)
+            description = self._describe(model, placed, languages, beside)
         with clock("ground"):
             nodes = lesion_nodes(placed, description.slots)
             read = self._ground(description, segmentation, placed, languages, nodes)
@@ -286,16 +284,11 @@ class Reporter:
         model: LoadedModel,
         placed: Placed,
         languages: Sequence[Language],
-        seed: int,
         beside: StudyBeside | None,
     ) -> Description:
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            more: dict[str, Any] = {"beside": beside, "lesions": placed.lesions}
-            more = {name: value for name, value in more.items() if value is not None}
-            return model.describe(placed.volume, placed.occupancy, placed.present, languages, **more)
+        more: dict[str, Any] = {"beside": beside, "lesions": placed.lesions}
+        more = {name: value for name, value in more.items() if value is not None}
+        return model.describe(placed.volume, placed.occupancy, placed.present, languages, **more)
 
     def _ground(
         self,

@@ -38,7 +38,7 @@ from ctscribe.training.loop import train
 from ctscribe.training.losses import standard_losses
 from ctscribe.training.order import BatchSource, Transform, ordered_batches
 from ctscribe.training.phantoms import PhantomPlan, fill_store
-from ctscribe.training.pretraining.model import CONTRASTS, PRETRAINING, PretrainConfig, with_heads
+from ctscribe.training.pretraining.model import CONTRASTS, MASKED, PRETRAINING, PretrainConfig, with_heads
 from ctscribe.training.pretraining.transfer import StartConfig, start_from
 from ctscribe.training.routed import as_table, learned_map, with_balance
 from ctscribe.training.stages import Stage, TrainConfig
@@ -67,7 +67,8 @@ class PhantomData:
         variety: share of reports in free wording, see `wording.taught_text`.
         languages: languages of the reports to learn from, and of the finished model.
         crowding: how many times as common every finding is in the phantoms to learn from; validation stays as it is.
-        prepared: store that ``ctscribe prepare`` filled, to learn from instead of phantoms (see `training.prepared`).
+        prepared: store that ``ctscribe prepare`` filled, to learn from instead of phantoms (see `training.prepared`);
+            what decides the phantoms then counts for nothing.
     """
 
     studies: int = 3000
@@ -103,6 +104,22 @@ class CourseConfig:
     data: PhantomData = field(default_factory=PhantomData)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     start: StartConfig = field(default_factory=StartConfig)
+
+
+OF_PHANTOMS = ("studies", "first_seed", "validation", "store", "processes", "crowding")
+
+
+def unread(config: CourseConfig) -> dict[str, str]:
+    """Keys (with all below them) that count for nothing in this course -> why."""
+    asked = {name for stage in config.train.stages for name in stage.losses}
+    keys = {}
+    if config.data.prepared:
+        keys |= {f"data.{name}": "data.prepared: no phantom is drawn" for name in OF_PHANTOMS}
+    if MASKED not in asked:
+        keys["pretrain.masked"] = "no stage has the loss masked"
+    if not CONTRASTS & asked:
+        keys["pretrain.contrast"] = "no stage has the loss clip or siglip"
+    return keys
 
 
 def run(config: CourseConfig, run_dir: Path | str) -> Path:

@@ -35,22 +35,21 @@ from ctscribe.data.chunked import save_volume
 from ctscribe.data.deidentify.headers import identifiers_in
 from ctscribe.data.deidentify.text import scrub, without_placeholders
 from ctscribe.data.fingerprint import fingerprint
-from ctscribe.data.manifest import Split, draw_split
 from ctscribe.data.outlines import Outlines, joined, largest_first, outline_of_points
 from ctscribe.data.pseudonym import Pseudonyms
 from ctscribe.data.sources import Lesion, Source, SourceStudy
 from ctscribe.data.sources.reading import read_scan
 from ctscribe.data.sources.truth import Truth, truth_of
 from ctscribe.data.store import StoreLayout, StudyStoreWriter, written_ids
-from ctscribe.errors import InputRefused, TrainingError, UsageError
+from ctscribe.errors import InputRefused, TrainingError
 from ctscribe.pipeline.lesions import outlines_of_map
 from ctscribe.tensors import Volume
 from ctscribe.training.failures import check_disk, clear_failures
+from ctscribe.training.jobs import Job, Jobs, check_same_way, scrubbed, splits_of
 from ctscribe.training.prepare import Preparation
 
 IN_FLIGHT = 2
 """Studies that may wait for each process: bounds the memory."""
-SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 Show = Callable[[int, int], None]
 
 
@@ -68,18 +67,6 @@ class Filled:
     there: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     scrubbed: int = 0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One study on its way into a process: all it needs, and nothing it must not write."""
-
-    id: str
-    study: SourceStudy
-    prepare: Preparation
-    scrub: bool
-    volumes: Path | None
-    extra: dict[str, Any]
 
 
 def fill_from_source(
@@ -106,7 +93,8 @@ def fill_from_source(
         show: called with (done, all).
 
     Raises:
-        UsageError: the source or the store is not what it should be.
+        UsageError: the source or the store is not what it should be, or the store holds some of these studies and they
+            were prepared otherwise.
         TrainingError: a process died, or the disk is full.
     """
     out = Path(out)
@@ -114,73 +102,12 @@ def fill_from_source(
     names = Pseudonyms.from_file(out / "key")
     studies = list(source.studies())[:limit]
     prepare.check()
-    make = Jobs(source, names, prepare, _splits(studies), scrub_texts, volumes)
+    make = Jobs(source, names, prepare, splits_of(studies), scrub_texts, volumes)
     jobs = [make.job(study) for study in studies]
     scans, texts = [j for j in jobs if j.study.image is not None], [j for j in jobs if j.study.image is None]
     with clear_failures(out):
         result = _fill_texts(texts, out)
         return _fill_scans(scans, out, prepare, processes, show, result) if scans else result
-
-
-def _splits(studies: list[SourceStudy]) -> dict[str, Split]:
-    """Patient -> split. What the source has fixed holds for all studies of a patient; the rest is drawn among the
-    splits that the source does not fill itself."""
-    fixed = {study.patient: study.split for study in studies if study.split}
-    open_ = {name: share for name, share in SHARES.items() if name == "train" or name not in fixed.values()}
-    shares = {name: share / sum(open_.values()) for name, share in open_.items()}
-    return {s.patient: fixed.get(s.patient) or draw_split(s.patient, shares) for s in studies}
-
-
-@dataclass(frozen=True)
-class Jobs:
-    """Makes jobs of studies: names become pseudonyms here, and identifiers leave the texts."""
-
-    source: Source
-    names: Pseudonyms
-    prepare: Preparation
-    splits: dict[str, Split]
-    scrub_texts: bool
-    volumes: Path | None
-
-    def job(self, study: SourceStudy) -> Job:
-        found = 0
-        if self.scrub_texts:
-            study, found = scrubbed(study, (study.study, study.patient))
-        for path, option in ((study.regions, "regions_scheme"), (study.lesions, "lesions_scheme")):
-            if path is not None and not getattr(self.prepare, option):
-                raise UsageError(
-                    f"{study.where} names a label map of {option.partition('_')[0]}",
-                    expected="the scheme of its labels",
-                    hint=f"give --{option.replace('_', '-')}, or leave the column empty",
-                )
-        extra: dict[str, Any] = {
-            "source": self.source.name,
-            "patient": self._name("patient", study.patient),
-            "split": self.splits[study.patient],
-            "scrubbed": found,
-        }
-        if study.prior is not None:
-            extra["prior"] = self.id(study.prior)
-        if study.synthetic:
-            extra["synthetic_text"] = True
-        if study.image is not None:
-            study = replace(study, regions=self.prepare.label_map(study))
-        return Job(self.id(study.study), study, self.prepare, self.scrub_texts, self.volumes, extra)
-
-    def id(self, study: str) -> str:
-        return f"{self.source.name}-{self._name('study', study)}"
-
-    def _name(self, what: str, identifier: str) -> str:
-        return self.names.name(what, f"{self.source.name}/{identifier}")
-
-
-def scrubbed(study: SourceStudy, identifiers: tuple[str, ...]) -> tuple[SourceStudy, int]:
-    """The study with scrubbed texts, and how many passages were taken out."""
-    names = ("findings", "impression", "history")
-    clean = {name: scrub(getattr(study, name), identifiers) for name in names}
-    sentences = tuple((region, scrub(text, identifiers).text) for region, text in study.sentences)
-    texts: dict[str, Any] = {name: text.text for name, text in clean.items()}
-    return replace(study, sentences=sentences, **texts), sum(text.removed for text in clean.values())
 
 
 # ------------------------------------------------------------------------------------------- scans
@@ -190,6 +117,7 @@ def _fill_scans(
     jobs: list[Job], out: Path, prepare: Preparation, processes: int, show: Show | None, before: Filled
 ) -> Filled:
     layout = StoreLayout.current(prepare.grid.shape, prepare.region_grid, None)
+    check_same_way(jobs, out)
     done = written_ids(out) | {row["id"] for row in read_refused(out)}
     missing = [job for job in jobs if job.id not in done]
     written, scrubbed = 0, before.scrubbed
@@ -271,7 +199,7 @@ def prepare_job(job: Job) -> Outcome:
     except InputRefused as error:
         return Refusal(job.id, job.study.where, error.code, _reason(job, error))
     if job.volumes is not None:
-        save_volume(job.volumes / f"{job.id}.b2nd", study.volume)
+        save_volume(job.volume, study.volume)
     if job.scrub and job.study.image is not None and (job.study.findings or job.study.impression or job.study.history):
         # The headers know names that the manifest does not.
         cleaned, found = scrubbed(job.study, identifiers_in(job.study.image))

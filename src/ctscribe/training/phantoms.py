@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -24,12 +24,13 @@ from jaxtyping import Bool
 from rich.console import Console
 
 from ctscribe import ontology
+from ctscribe.config import json_hash
 from ctscribe.data.anatomy import Segmentation, segment
 from ctscribe.data.augment import AIR, roll_in
 from ctscribe.data.batch import Sample
 from ctscribe.data.outlines import Outline, Outlines, largest_first
 from ctscribe.data.store import StoreLayout, StudyStore, StudyStoreWriter, written_ids
-from ctscribe.errors import CTScribeError, TrainingError
+from ctscribe.errors import CTScribeError, TrainingError, UsageError
 from ctscribe.phantom import DEMO_GRID, GridSpec, LesionPrior, PhantomStudy, generate
 from ctscribe.pipeline.placing import centre_of_chest
 from ctscribe.training.failures import check_disk, clear_failures
@@ -65,6 +66,11 @@ class PhantomPlan:
         """In order."""
         return range(self.first_seed, self.first_seed + self.n)
 
+    @property
+    def drawn_from(self) -> str:
+        """Short hash of what may be drawn, kept beside every phantom."""
+        return json_hash(asdict(self.lesions or LesionPrior()))
+
 
 def phantom_id(seed: int) -> str:
     """Name of a phantom in a store."""
@@ -82,6 +88,7 @@ def fill_store(plan: PhantomPlan, out: Path | str, *, processes: int = 2, show: 
 
     Raises:
         TrainingError: a process died, or the store cannot be written.
+        UsageError: the folder holds phantoms of these seeds on another grid, or with findings of another frequency.
     """
     out = Path(out)
     missing = _missing(plan, out)
@@ -93,7 +100,24 @@ def fill_store(plan: PhantomPlan, out: Path | str, *, processes: int = 2, show: 
             f"{len(left)} of {plan.n} phantoms were not written to {out}",
             hint="look at the messages above (memory, disk), then run it again: it continues",
         )
-    return StudyStore(out, ids=[phantom_id(seed) for seed in plan.seeds])
+    store = StudyStore(out, ids=[phantom_id(seed) for seed in plan.seeds])
+    _check_drawn(plan, store)
+    return store
+
+
+def _check_drawn(plan: PhantomPlan, store: StudyStore) -> None:
+    """What was drawn before must be what the plan asks for; phantoms from before this was noted are taken."""
+    spacing = [round(step, 3) for step in plan.grid.spacing]
+    for index, row in enumerate(store.rows()):
+        extra, there = store.extra(index), [round(step, 3) for step in row["spacing"]]
+        same = store.layout == plan.layout and there == spacing
+        if not same or extra.get("drawn_from", plan.drawn_from) != plan.drawn_from:
+            raise UsageError(
+                f"{store.root} holds phantoms that were drawn otherwise ({row['id']})",
+                expected="findings as common as the plan says" if same else f"{plan.grid.shape} voxels of {spacing} mm",
+                got="another frequency of findings" if same else f"{store.layout.shape} voxels of {there} mm",
+                hint="use another folder (data.store, or a new run folder), or put the old value back",
+            )
 
 
 def phantom_sample(seed: int, plan: PhantomPlan) -> tuple[Sample, dict[str, object]]:
@@ -119,7 +143,13 @@ def phantom_sample(seed: int, plan: PhantomPlan) -> tuple[Sample, dict[str, obje
         outlines=outlines_of(study, moved),
     )
     masks = "none" if segmentation is None else segmentation.source
-    return sample, {"seed": seed, "masks": masks, "refusal": refusal, "shift": list(moved)}
+    return sample, {
+        "seed": seed,
+        "masks": masks,
+        "refusal": refusal,
+        "shift": list(moved),
+        "drawn_from": plan.drawn_from,
+    }
 
 
 def lesion_tokens(

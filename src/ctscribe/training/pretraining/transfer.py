@@ -54,6 +54,12 @@ class StartConfig:
     layout: Layout = "ctscribe"
     colours: Colours = "imagenet"
 
+    def __post_init__(self) -> None:
+        if not self.weights and self.layout != "ctscribe":
+            raise ConfigError("start.layout without start.weights", expected="start.weights=FILE, which it describes")
+        if self.layout != "published" and self.colours != "imagenet":
+            raise ConfigError("start.colours is read of published networks only", expected="start.layout=published")
+
 
 @dataclass
 class Transfer:
