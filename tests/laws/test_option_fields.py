@@ -16,10 +16,9 @@ import numpy as np
 import pydicom
 import pytest
 import typer
+from pydicom.dataset import Dataset
+from tests import badinput as bad
 
-import badinput as bad
-import ingest_geometry as bent
-import ingest_nifti as nowhere
 from ctscribe import ontology
 from ctscribe.cli import table
 from ctscribe.data import IngestPolicy, load_study
@@ -34,6 +33,7 @@ from ctscribe.impression.station import Station
 from ctscribe.model import GridContract
 from ctscribe.phantom import GridSpec, LesionPrior
 from ctscribe.report import Finding
+from ctscribe.tensors import Affine, Volume
 from ctscribe.training import phantoms, prepare
 from ctscribe.training.phantoms import PhantomPlan
 from ctscribe.training.prepare import Preparation
@@ -43,20 +43,47 @@ def straight(folder: Path) -> Path:
     return bad.write_nifti(folder / "scan.nii", bad.truth())
 
 
+def nowhere(folder: Path) -> Path:
+    return bad.write_nifti(folder / "scan.nii", bad.truth(), codes=(0, 0))
+
+
+def one_missing(folder: Path) -> Path:
+    return bad.write_series(folder, bad.truth(), lambda k, ds: None if k == 10 else ds)
+
+
+def mixed_spacing(folder: Path) -> Path:
+    return bad.write_series(folder, bad.truth(), lambda k, ds: ds if k < 18 or k % 2 == 0 else None)
+
+
+def jittering(folder: Path) -> Path:
+    def shift(k: int, ds: Dataset) -> Dataset:
+        x, y, z = ds.ImagePositionPatient
+        ds.ImagePositionPatient = [x, y, float(z) + 0.02 * (-1) ** k]
+        return ds
+
+    return bad.write_series(folder, bad.truth(), shift)
+
+
+def tilted(folder: Path) -> Path:
+    c, s = np.cos(np.radians(15)), np.sin(np.radians(15))
+    lean = Affine.from_spacing(bad.SPACING, bad.ORIGIN, np.array([[1, 0, 0], [0, c, 0], [0, s, 1.0]]))
+    return bad.write_series(folder, Volume(bad.truth().hu, lean))
+
+
 #: field -> (what is wrong with the scan, another value)
 POLICY: dict[str, tuple[Callable[[Path], Path], Any]] = {
-    "max_filled_slices": (bent.one_missing, 0),
-    "max_gap_mm": (bent.one_missing, 4.0),
-    "mixed_spacing": (bent.mixed_spacing, "refuse"),
-    "max_mixed_step_mm": (bent.mixed_spacing, 4.0),
-    "jitter_fraction": (bent.small_jitter, 0.001),
-    "tilt_degrees": (bent.gantry_tilt, 20.0),
+    "max_filled_slices": (one_missing, 0),
+    "max_gap_mm": (one_missing, 4.0),
+    "mixed_spacing": (mixed_spacing, "refuse"),
+    "max_mixed_step_mm": (mixed_spacing, 4.0),
+    "jitter_fraction": (jittering, 0.001),
+    "tilt_degrees": (tilted, 20.0),
     "min_slices": (straight, 40),
     "min_coverage_mm": (straight, 100.0),
     "min_spacing_mm": (straight, 3.0),
     "max_spacing_mm": (straight, 4.0),
     "max_memory_gb": (straight, 1e-6),
-    "allow_unknown_orientation": (nowhere.nifti_nowhere, True),
+    "allow_unknown_orientation": (nowhere, True),
 }
 PREPARATION: dict[str, Any] = {
     "grid": GridContract((32, 64, 64), (10.0, 5.5, 5.5)),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests import hosts_kit
 from tests import tiny as small
+from tests.endpoint_kit import serving
 from torch import nn
 
 from ctscribe import checkpoint
@@ -26,7 +27,6 @@ from ctscribe.training import impression_head, impression_lora
 from ctscribe.training.impression_head import HeadCourse
 from ctscribe.training.impression_lora import LoraCourse
 from ctscribe.training.stages import TrainConfig
-from endpoint_kit import serving
 from recipes import impression_head as head_recipe
 from recipes import impression_lora as lora_recipe
 

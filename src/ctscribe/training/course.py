@@ -112,7 +112,7 @@ OF_PHANTOMS = ("studies", "first_seed", "validation", "store", "processes", "cro
 def unread(config: CourseConfig) -> dict[str, str]:
     """Keys (with all below them) that count for nothing in this course -> why."""
     asked = {name for stage in config.train.stages for name in stage.losses}
-    keys = {}
+    keys: dict[str, str] = {}
     if config.data.prepared:
         keys |= {f"data.{name}": "data.prepared: no phantom is drawn" for name in OF_PHANTOMS}
     if MASKED not in asked:
