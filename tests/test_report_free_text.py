@@ -21,6 +21,7 @@ CASES = [
         ("en", "us_dictated"),
         ("en", "us_unseen"),
         ("en", "us_round1"),
+        ("en", "us_round2"),
         ("zh", "zh"),
     )
     for case in yaml.safe_load((Path(__file__).parent / "reports" / f"{file}.yaml").read_text(encoding="utf-8"))

@@ -120,3 +120,35 @@ def test_what_is_said_to_be_so_is_no_second_finding() -> None:
 
 def test_picks_of_a_template_are_read_without_their_brackets() -> None:
     assert said("Pneumothorax: [None]\nLymphadenopathy: [None]") == ["-pneumothorax", "-lymphadenopathy"]
+
+
+def test_what_announces_a_list_is_not_one_more() -> None:
+    text = "Pulmonary nodules as follows:\n- 10 mm, right upper lobe nodule\n- 6 mm left lower lobe nodule"
+    assert said(text) == ["+lung_nodule right_upper_lobe 10", "+lung_nodule left_lower_lobe 6"]
+
+
+def test_what_is_referred_to_is_not_one_more() -> None:
+    assert said("5 mm nodule in the lingula. Pleural thickening adjacent to the nodule.") == [
+        "+lung_nodule lingula 5",
+        "+pleural_thickening",
+    ]
+
+
+def test_a_threshold_is_a_size_only_where_there_is_no_other() -> None:
+    assert said("Nodules larger than 6 mm: left upper lobe, 11 mm.") == ["+lung_nodule left_upper_lobe 11"]
+    assert said("Nodules smaller than 6 mm in the lingula.") == said("Sub-6 mm nodules in the lingula.")
+    assert said("A mass greater than 5 cm.") == ["+mass 50"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["anterior segment, 7 mm nodule.", "7 mm nodule in the anterior segment.", "7 mm nodule, anterior segment."],
+)
+def test_a_segment_is_of_the_lobe_above(words: str) -> None:
+    assert said(f"RIGHT UPPER LOBE: {words}") == ["+lung_nodule rul_anterior_segment 7"]
+    assert said("7 mm nodule in the right upper lobe, anterior segment.") == ["+lung_nodule rul_anterior_segment 7"]
+
+
+def test_dictation_without_punctuation() -> None:
+    text = "lungs no consolidation mild emphysema\npleura small left pleural effusion no pneumothorax"
+    assert said(text) == ["-consolidation", "+emphysema", "+pleural_effusion left_pleura", "-pneumothorax"]

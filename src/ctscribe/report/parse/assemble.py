@@ -31,6 +31,11 @@ _NEXT_SIZE = re.compile(r"\s*(?:,|and|,\s*and|&|or)\s*(?P<another>an? )?$")
 _VERSUS = re.compile(r" (?:versus|vs)\b[. ]+(?:\w+ )?")
 
 
+def _above(place: Place) -> set[str]:
+    """Everything that a place lies in."""
+    return {above for region in place for above in ontology.ancestors(region)}
+
+
 @dataclass
 class Draft:
     """A finding in the making."""
@@ -77,7 +82,10 @@ class Draft:
         if len(sizes) < 2:
             return [self]
         places = [item for item in self.offered if item.place]
-        turns = [bool(item.size) for item in sorted(self.offered, key=lambda item: item.start)]
+        if len(places) == len(sizes) + 1 and all(set(places[0].place) & _above(p.place) for p in places[1:]):
+            places = places[1:]
+        offered = sorted((*sizes, *places), key=lambda item: item.start)
+        turns = [bool(item.size) for item in offered]
         if len(sizes) == len(places) and all(a != b for a, b in pairwise(turns)):
             each = [place.place for place in places]
         elif self._counted_off(sizes, sentence):

@@ -20,11 +20,15 @@ _SAME_MM = 1.0
 
 @dataclass(eq=False)
 class _Said:
-    """A finding as far as it is known by now, and where it was first stated."""
+    """A finding as far as it is known by now, and where it was first stated.
+
+    `qualified`: see `Reading`; `announced`: named without more before a list ("Nodules as follows:").
+    """
 
     finding: Finding
     section: str
     qualified: bool
+    announced: bool = False
 
 
 def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
@@ -40,7 +44,10 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
         for reading in read_sentence(piece.sentence, language, piece.topic, _listed(piece.sentence, last, language)):
             if reading.label is not None:
                 continue
-            new = _Said(reading.finding, piece.section, reading.qualified)
+            if reading.refers and any(s.finding.kind == reading.finding.kind for s in said):
+                continue
+            bare = not reading.finding.regions and not reading.finding.size_mm
+            new = _Said(reading.finding, piece.section, reading.qualified, bare and piece.sentence.endswith(":"))
             known = _known(new, said, last if reading.definite else [])
             if known is None and new.section == "impression" and _covered(new.finding, said):
                 continue
@@ -53,7 +60,9 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
             _complete_last(last, details_of(piece.sentence, language))
         last = current or last
     stated = {s.finding.kind for s in said if s.finding.status != "absent"}
-    return list(dict.fromkeys(s.finding for s in said if not (s.qualified and s.finding.kind in stated)))
+    named = {s.finding.kind for s in said if s.finding.status != "absent" and not s.announced}
+    vain = [s for s in said if (s.qualified and s.finding.kind in stated) or (s.announced and s.finding.kind in named)]
+    return list(dict.fromkeys(s.finding for s in said if s not in vain))
 
 
 def _listed(sentence: str, last: list[_Said], language: Language) -> str:

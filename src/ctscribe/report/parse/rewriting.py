@@ -11,6 +11,15 @@ _SIDE = r"(?:right|left)(?:-sided)?"
 _MORE = r"(?:(?:slightly |much )?(?:greater|larger|more|worse|bigger) than|>+)"
 _AFTER_SIDE = r"pleural|lung|upper|middle|lower|hil|apex|base|effusion|pneumo|hemithorax"
 _LOBE = r"(?:lobe|lung|zone)"
+_ONE_LOBE = r"(?:right|left) (?:upper|middle|lower) lobe"
+_SEGMENT = (
+    r"(?:apical|apicoposterior|anterior|posterior|superior|lateral|medial|(?:superior|inferior) lingular"
+    r"|(?:anterior|posterior|lateral|medial|anteromedial)[ -]basal)"
+)
+_BARE_SEGMENT = re.compile(rf"(?<!lobe )\b({_SEGMENT} segment)\b(?! of| (?:right|left))")
+_STATION = r"hilar|axillary|supraclavicular|paratracheal"
+_NODES = r"(?:nodes?|adenopathy|lymphadenopathy)"
+_DIFFUSE = r"emphysema|scarring|fibrosis|reticulation|bronchiectasis|atelectasis|opacit(?:y|ies)"
 _UNEQUAL = re.compile(rf"\b(?:right|left|r|l) ?{_MORE} ?(?:the )?(?:right|left|r|l)\b")
 # (what a sentence must hold for the rule to be tried, the rule, what it writes)
 _RULES = (
@@ -31,6 +40,7 @@ _RULES = (
     (" than ", _UNEQUAL, "bilaterally"),
     (">", _UNEQUAL, "bilaterally"),
     (" and ", re.compile(rf"\b({_SIDE}) and ((?:[a-z-]+ )?{_SIDE}) ({_THING})"), r"\1 \3 and \2 \3"),
+    (", ", re.compile(rf"\b({_SIDE}), (?:and )?((?:[a-z-]+ )?{_SIDE}) ({_THING})"), r"\1 \3, \2 \3"),
     ("rul", re.compile(r"\brul\b"), "right upper lobe"),
     ("rml", re.compile(r"\brml\b"), "right middle lobe"),
     ("rll", re.compile(r"\brll\b"), "right lower lobe"),
@@ -45,6 +55,31 @@ _RULES = (
     ("mpa", re.compile(r"\bmpa\b"), "main pulmonary artery"),
     ("ln", re.compile(r"\bln(s?)\b"), r"lymph node\1"),
     ("ggn", re.compile(r"\bggn(s?)\b"), r"ground-glass nodule\1"),
+    ("nod", re.compile(r"\bnod(s?)\b"), r"nodule\1"),
+    ("cmg", re.compile(r"\bcmg\b"), "cardiomegaly"),
+    ("hh", re.compile(r"\bhh\b"), "hiatal hernia"),
+    ("fxs", re.compile(r"\bfxs\b"), "fractures"),
+    (
+        " bilateral",
+        re.compile(rf"\b({_STATION}) ((?:lymph )?{_NODES})(?: (?:are|is|seen|noted|present))* bilateral(?:ly)?\b"),
+        r"bilateral \1 \2",
+    ),
+    (
+        " on the ",
+        re.compile(rf"\b({_STATION}) ((?:lymph )?{_NODES})(?: (?:are|is|seen|noted|present))* on the (right|left)\b"),
+        r"\3 \1 \2",
+    ),
+    (" segment", re.compile(rf"\b({_ONE_LOBE})(?:,| \(| -) ?(?:the )?({_SEGMENT} segment)\)?"), r"\2 of the \1"),
+    (
+        ", ",
+        re.compile(rf"\b({_DIFFUSE}), (?:mainly |mostly |predominantly )?apical(?=$|[,;])"),
+        r"\1 in both upper lobes",
+    ),
+    (
+        ", ",
+        re.compile(rf"\b({_DIFFUSE}), (?:mainly |mostly |predominantly )?(?:basal|basilar)(?=$|[,;])"),
+        r"\1 in both lower lobes",
+    ),
     ("nl", re.compile(r"\bnl\b"), "normal"),
     ("b/l", re.compile(r"\bb/l\b"), "bilateral"),
     ("w/o", re.compile(r"\bw/o\b"), "without"),
@@ -68,6 +103,11 @@ _RULES = (
     ("base", re.compile(r"\b(?:the )?(right|left) (?:lung |pulmonary )?base\b"), r"\1 lower lobe"),
     ("apex", re.compile(r"\b(?:the )?(right|left) (?:lung |pulmonary )?apex\b"), r"\1 upper lobe"),
 )
+
+
+def segments_in(sentence: str, lobe: str) -> str:
+    """The sentence with "anterior segment" as one of `lobe`, an id such as ``right_upper_lobe``."""
+    return _BARE_SEGMENT.sub(rf"\1 of the {lobe.replace('_', ' ')}", sentence)
 
 
 def written_out(sentence: str) -> str:

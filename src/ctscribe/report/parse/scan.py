@@ -136,7 +136,7 @@ def _covers(mention: Mention, item: Item) -> bool:
 
 def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
     found: list[Item] = []
-    recalled: list[Item] = []
+    rather: list[Item] = []
     for match in _SIZE.finditer(sentence):
         before = sentence[max(0, match.start() - 40) : match.start()]
         after = sentence[match.end() : match.end() + 40]
@@ -149,8 +149,9 @@ def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
         text, unit = (match["axes"], match["unit"]) if match["axes"] else (match["axes2"], match["unit2"])
         scale = 10.0 if unit == "cm" else 1.0
         axes = sorted((round(float(n.replace(",", ".")) * scale, 2) for n in re.findall(_NUMBER, text)), reverse=True)
-        (recalled if again else found).append(Item(match.start(), match.end(), size=tuple(axes[:2])))
-    return found or recalled
+        weak = again or lexicon.cues["larger"].search(before)
+        (rather if weak else found).append(Item(match.start(), match.end(), size=tuple(axes[:2])))
+    return found or rather
 
 
 def _recalled(before: str, after: str, lexicon: Lexicon) -> bool:

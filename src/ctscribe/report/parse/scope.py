@@ -21,6 +21,10 @@ _SEPARATOR = re.compile(r",(?: and)?|\band\b|\bor\b(?= (?:no|not)\b)")
 _RELATIVE = re.compile(r"[\s,]*(?:which|whose|that)\b")
 _NO = re.compile(r"\b(?:no|without|neither)\b")
 _ASIDE = re.compile(r", (?:which|whose)\b[^,;.]*,(?= (?:is|are|was|were|has|have|had)\b)")
+# Words right after a finding that begin another statement where no comma was dictated.
+_UNPUNCTUATED = re.compile(
+    r" (?:no|mild|moderate|severe|minimal|small|tiny|trace|large|old|stable|unchanged) (?!or\b|and\b|to\b)[a-z]"
+)
 _NOT = re.compile(r"\b(?:no|not|without)\b")
 _LARGER = re.compile(r"\W*(?:(?:greater|larger|bigger|more) than|above|over|exceeding|>)\b")
 _BRACKETS = re.compile(r"\([^()]*\)?")
@@ -73,6 +77,7 @@ def _english_cuts(sentence: str, lexicon: Lexicon, found: list[Mention]) -> list
         cuts.append(chosen.start())
     for match in re.finditer(r",(?: and)? (?=(?:no|without)\b)", sentence):
         cuts.append(match.start())
+    cuts += [m.end + 1 for m in found if _UNPUNCTUATED.match(sentence, m.end)]
     return cuts
 
 

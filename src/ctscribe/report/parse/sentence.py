@@ -11,11 +11,13 @@ from ctscribe.ontology import Language
 from ctscribe.report.parse import scan, scope
 from ctscribe.report.parse.assemble import Draft, assemble
 from ctscribe.report.parse.lexicon import Lexicon, Sense, Topic, lexicon
-from ctscribe.report.parse.rewriting import written_out
+from ctscribe.report.parse.rewriting import segments_in, written_out
 from ctscribe.report.words import Finding, Status
 
 # Short axis in mm from which a thoracic lymph node is called enlarged (RECIST 1.1, Eur J Cancer 2009;45:228-247).
 _ENLARGED_NODE_MM = 10.0
+# What may be described without being there: a node is no lymphadenopathy.
+_DESCRIBED = "lymphadenopathy"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Reading:
         definite: named as known already ("the nodule ...").
         bracketed: said only in brackets, as a differential diagnosis is.
         explains: said to be what was named before ("consistent with empyema").
+        refers: names a thing that was stated before and says nothing more of it ("adjacent to the nodule").
     """
 
     finding: Finding
@@ -39,6 +42,7 @@ class Reading:
     definite: bool = False
     bracketed: bool = False
     explains: bool = False
+    refers: bool = False
 
 
 @lru_cache(maxsize=65536)
@@ -54,6 +58,9 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
     words = lexicon(language)
     sentence = written_out(sentence) if language == "en" else sentence
     topics = [words.topics[name] for name in topic.split("+")] if topic else []
+    lobe = next((topic.place for topic in topics if topic.place.endswith("_lobe")), "")
+    if lobe and "segment" in sentence:
+        sentence = segments_in(sentence, lobe)
     visible = scope.masked(words.cues["masked"], sentence)
     found = scan.mentions(visible, words, topics)
     further = scan.further_mentions(sentence, words)
@@ -72,8 +79,9 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
             name = sentence[draft.mention.start : draft.mention.end]
             known = bool(words.cues["definite"].match(sentence[: draft.mention.start]))
             aside = scope.bracket_of(draft.mention, sentence) is not None
-            again = finding == Finding(finding.kind) and words.cues["explains"].search(sentence[: draft.mention.start])
-            new = Reading(finding, (name,), None, said.qualified, known, aside, bool(again))
+            bare, before = finding == Finding(finding.kind), sentence[: draft.mention.start]
+            again, refers = (bare and words.cues[cue].search(before) for cue in ("explains", "refers"))
+            new = Reading(finding, (name,), None, said.qualified, known, aside, bool(again), bool(refers))
             readings[finding] = _together(readings[finding], new) if finding in readings else new
     for finding in _said_again(readings):
         del readings[finding]
@@ -99,7 +107,7 @@ def _entry(sentence: str, language: Language, words: Lexicon, kind: str, placed:
         return []
     if not any(item.size for item in items) or not (placed or any(item.place and item.strong for item in items)):
         return []
-    return [scan.Mention(0, 0, Sense(kind))]
+    return [scan.Mention(0, 0, Sense(kind, "uncertain" if kind == _DESCRIBED else None))]
 
 
 def _together(first: Reading, again: Reading) -> Reading:
@@ -144,7 +152,7 @@ def _drafts(
 
 def _enlarged(draft: Draft) -> Draft:
     """A node that is only described is an enlarged one when its short axis says so."""
-    if draft.kind == "lymphadenopathy" and draft.size and draft.size[-1] >= _ENLARGED_NODE_MM:
+    if draft.kind == _DESCRIBED and draft.size and draft.size[-1] >= _ENLARGED_NODE_MM:
         draft.mention = replace(draft.mention, sense=replace(draft.mention.sense, status=None))
     return draft
 

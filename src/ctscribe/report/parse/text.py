@@ -14,6 +14,9 @@ _PLAIN = str.maketrans(
 )
 # A line that goes on in small letters was only wrapped, not ended.
 _WRAPPED = re.compile(r"(?<=[A-Za-z,0-9)])[ \t]*\n[ \t]*(?=[a-z(])(?![a-z]\))")
+_WRAPPED_SMALL = re.compile(
+    _WRAPPED.pattern + r"(?!(?:lungs?|pleura|mediastinum|heart|bones?|airways?|aorta|vessels|abdomen|impression)\b)"
+)
 _SPACES = re.compile(r"[ \t\u00a0\u3000]+")
 _ZH_UNITS = (
     (re.compile(r"毫米"), "mm"),
@@ -57,7 +60,8 @@ def split_sentences(text: str, language: Language) -> list[str]:
             plain = pattern.sub(unit, plain)
         pieces = _ZH_SPLIT.split(plain)
     else:
-        pieces = _EN_SPLIT.split(_WRAPPED.sub(" ", plain))
+        wrapped = _WRAPPED_SMALL if plain.islower() else _WRAPPED
+        pieces = _EN_SPLIT.split(wrapped.sub(" ", plain))
     return [piece.strip() for piece in pieces if piece and piece.strip()]
 
 

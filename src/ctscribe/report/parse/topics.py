@@ -70,7 +70,8 @@ def _unheaded(sentence: str, language: Language) -> tuple[tuple[str, ...], str]:
     named: list[str] = []
     shouted, sentence = sentence.upper() == sentence, sentence.lower()
     if not shouted and ":" not in sentence:
-        return (), sentence
+        heading = words.cues["dictated"].match(sentence)
+        return (tuple(topics_of(heading.group(), words)), sentence[heading.end() :]) if heading else ((), sentence)
     while (heading := words.cues["headings"].match(sentence)) and (shouted or ":" in heading.group()):
         named = topics_of(heading.group(), words) or ["other"]
         if words.cues["kept"].match(sentence):
