@@ -10,6 +10,7 @@ import pytest
 import people_fakes as fakes
 from ctscribe.explain import render_html
 from ctscribe.explain.page import build, words
+from ctscribe.model import Thresholds
 from ctscribe.ontology import LANGUAGES
 from ctscribe.report import Finding
 
@@ -91,6 +92,29 @@ def test_text_from_outside_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     text = render_html(fakes.reporter(fakes.FakeModel(text=evil)).report("scan"))
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more." in text
+
+
+@pytest.mark.parametrize("certainty", ["words", "text"])
+@pytest.mark.parametrize(("chance", "said"), [(0.95, "definite"), (0.7, "likely"), (0.3, "possible")])
+def test_a_calibrated_probability_has_its_word_beside_it(
+    certainty: str, chance: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the table and in the tree, in both languages; an absence has none."""
+    fakes.install(monkeypatch)
+    chances = {"lung_nodule": chance, "pleural_effusion": 0.1}
+    model = fakes.FakeModel(probability=chances, thresholds=Thresholds(calibration_error=(0.05, 0.01)))
+    result = fakes.reporter(model).report("scan", language="both", certainty=certainty)
+    page = build(result)
+    assert [row.confidence for row in page.rows] == [said, ""]
+    assert {row.confidence for row in page.tree if row.what == "finding"} == {said}
+    text = render_html(result)
+    beside = rf'{chance:.2f} <em class="sure">.*{said}.*{words()[said]["zh"]}.*</em>'
+    assert len(re.findall(beside, text)) == 2
+
+
+def test_without_calibration_a_probability_stands_alone(result) -> None:
+    assert {row.confidence for row in build(result).rows} == {""}
+    assert 'class="sure"' not in render_html(result)
 
 
 def test_the_page_does_not_name_the_file_or_the_patient(result) -> None:

@@ -93,7 +93,7 @@ class ShownSentence:
 
 @dataclass(frozen=True)
 class Row:
-    """One structured finding, in words."""
+    """One structured finding, in words; `confidence` is the word for its probability, "" where none is calibrated."""
 
     kind: Mapping[str, str]
     status: str
@@ -101,6 +101,7 @@ class Row:
     size: str
     attributes: Mapping[str, str]
     certainty: float | None
+    confidence: str
     slices: str
     places: tuple[str, ...]
 
@@ -268,6 +269,8 @@ def _shown(sentence: Sentence, gallery: _Gallery, findings: Sequence[Finding]) -
 
 
 def _row(finding: Finding, gallery: _Gallery) -> Row:
+    from ctscribe.pipeline.certainty import word_beside
+
     kind = ontology.findings()[finding.kind]
     separator = {"en": ", ", "zh": "、"}
     names: dict[str, str] = {
@@ -284,6 +287,7 @@ def _row(finding: Finding, gallery: _Gallery) -> Row:
         size=" × ".join(f"{mm:g}" for mm in finding.size_mm) + (" mm" if finding.size_mm else ""),
         attributes=attributes,
         certainty=finding.certainty,
+        confidence=word_beside(finding, gallery.result.report) or "",
         slices="; ".join(_range(e) for e in finding.evidence[:MAX_PLACES] if e.slices),
         places=gallery.of_finding(finding),
     )

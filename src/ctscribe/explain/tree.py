@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ctscribe.report import Finding
 
 What = Literal["region", "lesion", "slot", "finding"]
-_Entry = tuple[What, Mapping[str, str], str, float | None, tuple[str, ...]]
+_Entry = tuple[What, Mapping[str, str], str, float | None, tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class TreeRow:
         measure: volume of a region, longest extent of anything else; "" where nobody measured it.
         probability: None where nobody measured it.
         places: ids of the pictures that show it.
+        confidence: the word for the probability of a stated finding, "" where none is calibrated.
     """
 
     depth: int
@@ -40,6 +41,7 @@ class TreeRow:
     measure: str = ""
     probability: float | None = None
     places: tuple[str, ...] = ()
+    confidence: str = ""
 
 
 def tree_rows(
@@ -51,13 +53,13 @@ def tree_rows(
 
     What lies in a region without a mask hangs below the nearest one around it that has one, else it stands at the end.
     """
+    from ctscribe.pipeline.certainty import word_beside
+
     volumes = _volumes(result)
-    below: dict[str | None, list[tuple[What, Mapping[str, str], str, float | None, tuple[str, ...]]]] = defaultdict(
-        list
-    )
+    below: dict[str | None, list[_Entry]] = defaultdict(list)
     for node in result.nodes:
         name = _first(ontology.findings()[node.kind].names)
-        entry: _Entry = (node.source, name, f"{node.size_mm:g} mm", node.probability, of_node(node))
+        entry: _Entry = (node.source, name, f"{node.size_mm:g} mm", node.probability, of_node(node), "")
         below[_shown(node.region, volumes)].append(entry)
     for finding in result.report.findings:
         if finding.status == "absent":
@@ -65,7 +67,8 @@ def tree_rows(
         name = _first(ontology.findings()[finding.kind].names)
         size = " × ".join(f"{mm:g}" for mm in finding.size_mm) + (" mm" if finding.size_mm else "")
         for region in dict.fromkeys(_shown(r, volumes) for r in finding.regions or (None,)):
-            below[region].append(("finding", name, size, finding.certainty, of_finding(finding)))
+            word = word_beside(finding, result.report) or ""
+            below[region].append(("finding", name, size, finding.certainty, of_finding(finding), word))
 
     def walk(region: str, depth: int) -> Iterator[TreeRow]:
         yield TreeRow(depth, "region", _first(ontology.regions()[region].names), f"{volumes[region]:,.0f} ml")

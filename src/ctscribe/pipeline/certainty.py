@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ctscribe.errors import UsageError
 from ctscribe.ontology import Language
 from ctscribe.pipeline.reading_back import ReadSentence
-from ctscribe.report import Confidence, Finding, render_findings
+from ctscribe.report import Confidence, Finding, Report, render_findings
 
 if TYPE_CHECKING:
     from ctscribe.model import Thresholds
@@ -29,6 +29,18 @@ DEFINITE, LIKELY = 0.9, 0.6
 def level(chance: float) -> Confidence:
     """The word for a calibrated probability."""
     return "definite" if chance >= DEFINITE else "likely" if chance >= LIKELY else "possible"
+
+
+def word_beside(finding: Finding, report: Report) -> Confidence | None:
+    """The word to show beside a probability: the sentence's own, or its level where the model is calibrated.
+
+    None for absences, for findings that nobody measured, and in reports of a model that is not calibrated.
+    """
+    if finding.status == "absent" or finding.certainty is None:
+        return None
+    if finding.confidence is not None:
+        return finding.confidence
+    return level(finding.certainty) if any(note.code == "confidence" for note in report.quality) else None
 
 
 def check_calibrated(thresholds: Thresholds) -> None:
