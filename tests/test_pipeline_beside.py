@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import people_fakes as fakes
 from ctscribe import impression, ontology
 from ctscribe.beside import CHANGES
 from ctscribe.cli.report import _labs
@@ -47,11 +48,9 @@ def test_the_comparison_says_what_became_of_the_findings_in_both_languages() -> 
 )
 def test_the_bundled_model_refuses_what_it_does_not_read(given: dict[str, object], named: str) -> None:
     reporter = Reporter()
-    arguments = {"prior": None, "history": "", "labs": None, "prior_days": None} | given
+    arguments = {"prior": None, "prior_days": None, "history": "", "labs": None} | given
     with pytest.raises(UsageError, match=named):
-        reporter._beside(
-            reporter.model, arguments["prior"], arguments["prior_days"], arguments["history"], arguments["labs"]
-        )
+        reporter._beside(reporter.model, fakes.study()[0], Path("scan"), *arguments.values())
 
 
 def test_a_file_of_labs_is_a_table(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from ctscribe.data.withhold import Withhold
 from ctscribe.errors import ConfigError, UsageError
 from ctscribe.model import CTReportModel, Description
 from ctscribe.ontology import Language
-from ctscribe.phantom import GridSpec, write_nifti
+from ctscribe.phantom import GridSpec, write_dicom, write_nifti
 from ctscribe.phantom.patients import Visit, manifest_rows, split_of, visits, write_manifest
 from ctscribe.pipeline import Reporter
 from ctscribe.pipeline.comparing import read_comparison
@@ -216,6 +216,32 @@ def test_a_trained_model_reports_with_everything_beside_the_scan(trained: Path, 
     wrong = CliRunner().invoke(app, [*arguments, "--labs", str(labs)])
     assert isinstance(wrong.exception, UsageError)
     assert "ferritin" in str(wrong.exception)
+
+
+def test_the_days_since_an_earlier_dicom_scan_are_read_from_both(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = Description({"en": "No pleural effusion."}, (), (), {})
+    monkeypatch.setattr(checkpoint.LoadedModel, "describe", lambda *_, **__: spoken)
+    before, now = (write_dicom(visit.scan, tmp_path / visit.name) for visit in drawn(0))
+
+    def reported(scan: Path, prior: Path, *more: str) -> Any:
+        words = ["report", str(scan), "--prior", str(prior), "--model", str(trained), "--json", *more]
+        return CliRunner().invoke(app, words)
+
+    run = reported(now, before)
+    assert run.exit_code == 0, run.output
+    said, days = json.loads(run.stdout), drawn(0)[1].days
+    assert said["prior"] == {"days": days, "by": "acquisition", "why": ""}
+    assert said["report"]["texts"]["en"]["comparison"][0]["text"] == f"Earlier scan, {days} days before."
+    (note,) = [n for n in said["report"]["quality"] if n["code"].startswith("interval")]
+    assert "between the dates in the headers" in note["message"]["en"]
+    wrong = reported(before, now)
+    assert isinstance(wrong.exception, UsageError)
+    assert all(name in str(wrong.exception) for name in (str(before), str(now), f"{days} days later"))
+    given = json.loads(reported(now, before, "--prior-days", "7").stdout)
+    assert given["prior"]["by"] == "given"
+    assert {"interval_given", "interval_contradicts"} <= {n["code"] for n in given["report"]["quality"]}
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from ctscribe.training.prepare import Preparation
 
 
+SINCE = {
+    "given": "as the data set says",
+    "acquisition": "by the acquisition dates in both headers",
+    "series": "by the series dates in both headers",
+    "study": "by the study dates in both headers",
+    "unknown": "not known",
+}
+
+
 def prepare(
     root: Path = typer.Argument(..., metavar="ROOT", help="Where the data set lies: a folder, or a manifest."),
     source: str = typer.Option(
@@ -85,6 +94,7 @@ def prepare(
         "there_before": filled.there,
         "refused": dict(filled.refused),
         "passages_removed": filled.scrubbed,
+        "prior_days_by": dict(filled.since),
         "near_duplicates": len(summary.twins),
         "out": str(out),
     }
@@ -92,6 +102,8 @@ def prepare(
         screen.print_json(result)
     else:
         print(f"{filled.written} written, {filled.there} there before, {filled.refused.total()} refused: {out}")
+        for origin, count in filled.since.most_common():
+            note.print(f"  days since the earlier scan: {count} x {SINCE[origin]}", markup=False)
         for code, count in filled.refused.most_common():
             note.print(f"  refused {count} x {code}", markup=False)
 

@@ -70,7 +70,12 @@ CONTEXT = typer.Option(
     "", "--context", metavar="KEY=VALUE,...", help="What is known: age=61,smoker=true, or a JSON or YAML file."
 )
 PRIOR = typer.Option(None, "--prior", metavar="PATH", help="Earlier scan, for models trained with one.")
-DAYS = typer.Option(None, "--prior-days", min=0, help="Days between the earlier scan and this one.")
+DAYS = typer.Option(
+    None,
+    "--prior-days",
+    min=0,
+    help="Days between the earlier scan and this one; default: by the dates in their DICOM headers.",
+)
 HISTORY = typer.Option("", "--history", metavar="TEXT", help="Clinical history, for models trained with it.")
 LABS = typer.Option(
     None, "--labs", metavar="FILE", help="Laboratory values (JSON or YAML: crp: 80), for models trained with them."
@@ -247,9 +252,11 @@ def as_plain(made: ReportResult, written: dict[str, Path]) -> dict[str, Any]:
     """What `--json` prints: the report as in report.json, how the scan was read, and where the files are."""
     import json
 
+    since = made.since
     return {
         "report": json.loads(made.report.to_json()),
         "ingest": made.study.ingest.to_json(),
+        "prior": None if since is None else {"days": since.days, "by": since.origin, "why": since.why},
         "segmentation": {"source": made.segmentation.source, "quality": made.segmentation.quality},
         "seconds": made.seconds,
         "files": {name: str(place) for name, place in written.items()},

@@ -15,6 +15,7 @@ from ctscribe.data import series as choice
 from ctscribe.data.consistency import odd_slices, with_common_rescale
 from ctscribe.data.files import Blob
 from ctscribe.data.headers import NATIVE_SYNTAXES, NESTED_ARCHIVE, READ_ERRORS, Frame, read_frames, tag
+from ctscribe.data.interval import dates_of
 from ctscribe.data.limits import check_memory
 from ctscribe.data.notes import header_notes
 from ctscribe.data.stack import Placement, Stack, place
@@ -56,12 +57,7 @@ def read_dicom(blobs: list[Blob], series: str | None, policy: IngestPolicy, log:
     Raises:
         InputRefused: with the code of the first thing that cannot be repaired.
     """
-    frames = usable_frames(blobs, log)
-    found = choice.candidates(frames, _fingerprint, policy, log)
-    if len({c.frames[0].study_uid for c in found}) > 1:
-        found = choice.newest_first(found)
-    log.candidates = tuple(c.summary for c in found)
-    chosen = choice.choose(found, series, log)
+    chosen = choose_series(blobs, series, policy, log)
     chosen = replace(chosen, stack=with_common_rescale(chosen.stack, log))
     for _ in range(len(chosen.frames)):
         placement = place(chosen.stack, policy)
@@ -89,6 +85,20 @@ def read_dicom(blobs: list[Blob], series: str | None, policy: IngestPolicy, log:
         got=f"transfer syntax {', '.join(sorted({f.syntax or 'unknown' for f in chosen.frames}))}",
         hint="send the series again, uncompressed if possible",
     )
+
+
+def choose_series(blobs: list[Blob], series: str | None, policy: IngestPolicy, log: IngestLog) -> choice.Candidate:
+    """The stack of slices to read, by the headers.
+
+    Raises:
+        InputRefused: there is none.
+    """
+    frames = usable_frames(blobs, log)
+    found = choice.candidates(frames, _fingerprint, policy, log)
+    if len({c.frames[0].study_uid for c in found}) > 1:
+        found = choice.newest_first(found)
+    log.candidates = tuple(c.summary for c in found)
+    return choice.choose(found, series, log)
 
 
 def usable_frames(blobs: list[Blob], log: IngestLog) -> list[Frame]:
@@ -374,6 +384,7 @@ def _facts(chosen: choice.Candidate, placement: Placement, log: IngestLog) -> No
         body_part_contradicts=part == "other",
         age_years=frame.age_years,
         sex=frame.sex if frame.sex in ("M", "F", "O") else None,
+        dates=dates_of(stack.frames),
     )
     if len(chosen.frames) and len(log.candidates) > 1:
         log.note("series_chosen", "info", f"read {summary.n_slices} slices of one series: {log.why}")

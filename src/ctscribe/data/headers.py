@@ -59,7 +59,9 @@ class Frame:
     acquisition: int | None
     temporal: str
     time: str
-    study_date: str
+    study_date: str = field(repr=False)
+    series_date: str = field(repr=False)
+    acquisition_date: str = field(repr=False)
     series_number: int | None
     image_type: tuple[str, ...]
     rows: int
@@ -249,6 +251,9 @@ def _frame(dataset: Dataset, blob: Blob, index: int | None, groups: tuple[Datase
         ),
         time=str(tag(dataset, "AcquisitionTime") or ""),
         study_date=_text(dataset, "StudyDate"),
+        series_date=_text(dataset, "SeriesDate"),
+        acquisition_date=_text(dataset, "AcquisitionDate")
+        or str(find("FrameContentSequence", "FrameAcquisitionDateTime") or tag(dataset, "AcquisitionDateTime") or ""),
         series_number=_integer(dataset, "SeriesNumber"),
         image_type=_words(frame_type or tag(dataset, "ImageType")),
         rows=_integer(dataset, "Rows") or 0,

@@ -15,7 +15,7 @@ from ctscribe.data.files import Blob, open_blobs
 from ctscribe.data.geometry import canonicalise, is_axis_aligned
 from ctscribe.data.intensity import AIR_FLOOR, check_hounsfield
 from ctscribe.data.limits import check_extent, check_spacing
-from ctscribe.data.study import IngestLog, IngestPolicy, Inspection, SourceMap, Study
+from ctscribe.data.study import IngestLog, IngestPolicy, Inspection, ScanDates, SourceMap, Study
 from ctscribe.errors import InputRefused, UnreadableInput, WrongBodyPart, WrongModality
 from ctscribe.tensors import Volume
 
@@ -104,7 +104,8 @@ def _load(path: Path, series: str | None, policy: IngestPolicy, log: IngestLog) 
     _check_tags_against_image(volume, log)
     log.facts["hu_range"] = (float(volume.hu.min()), float(volume.hu.max()))
     log.facts.pop("padded", None)
-    return Study(volume, source, log.report())
+    dates = log.facts.pop("dates", ScanDates())
+    return Study(volume, source, log.report(), dates)
 
 
 def _holds_dicom(blobs: list[Blob]) -> bool:

@@ -338,7 +338,7 @@ def row_of_sample(sample: Sample, extra: Mapping[str, Any]) -> dict[str, Any]:
 def _beside_of(sample: Sample) -> dict[str, Any]:
     """What is known beside the scan and fits into a line; the prior does not."""
     known = {"history": sample.history, "labs": dict(sample.labs), "prior_days": sample.prior_days}
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in known.items() if value or value == 0}
 
 
 def sample_of_row(row: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sample:

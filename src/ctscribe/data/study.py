@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -222,12 +223,31 @@ class SourceMap:
 
 
 @dataclass(frozen=True)
+class ScanDates:
+    """When a scan was made, as its header says. Identifiers: only differences of days are ever told (`data.interval`).
+
+    Attributes:
+        acquisition, series, study: by the three dates of DICOM; None where one is not there.
+        patient: hashed Patient ID; dates of one patient may have been shifted together.
+    """
+
+    acquisition: datetime.date | None = field(default=None, repr=False)
+    series: datetime.date | None = field(default=None, repr=False)
+    study: datetime.date | None = field(default=None, repr=False)
+    patient: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Study:
-    """One scan, ready for the model: Hounsfield units on a canonical grid, and where all of it came from."""
+    """One scan, ready for the model: Hounsfield units on a canonical grid, and where all of it came from.
+
+    `dates` stand beside the account, not in it: the account is written down.
+    """
 
     volume: Volume
     source: SourceMap
     ingest: IngestReport
+    dates: ScanDates = field(default=ScanDates(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ctscribe.checkpoint import LoadedModel
     from ctscribe.data import Study
     from ctscribe.data.anatomy import Segmentation
+    from ctscribe.data.interval import Interval
     from ctscribe.impression import Context
     from ctscribe.impression.station import Station
     from ctscribe.model import Description, Detection
@@ -49,6 +50,7 @@ class ReportResult:
         detections: what the model detected, heat maps included, most probable first.
         seconds: wall time of each step.
         nodes: single lesions below their regions: outlined ones, and those that the model's slots hold.
+        since: days since the earlier scan, and who says so; None without one.
     """
 
     report: Report
@@ -58,6 +60,7 @@ class ReportResult:
     detections: tuple[Detection, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     nodes: tuple[LesionNode, ...] = ()
+    since: Interval | None = None
 
 
 class Reporter:
@@ -140,7 +143,8 @@ class Reporter:
             series: Series Instance UID (or its hash) to read; None chooses one and says why.
             created: time of writing to put into the report (ISO 8601); "" leaves it out.
             context: what is known beside the scan (age, smoking, an earlier report), for the impression.
-            prior: an earlier scan of the same patient, for models trained with one; `prior_days` lie between them.
+            prior: an earlier scan of the same patient, for models trained with one; `prior_days` lie between them, by
+                the dates in the headers of both where nobody says.
             history: the clinical history, for models trained with it.
             labs: laboratory values by name, in the units of ``ontology/labs.yaml``, for models trained with them.
             certainty: ``"text"`` leaves sentences as the writer put them, with ``"words"`` they say likely or possible
@@ -159,6 +163,7 @@ class Reporter:
         from ctscribe.pipeline import framing, texts
         from ctscribe.pipeline.certainty import check_calibrated, worded
         from ctscribe.pipeline.comparing import larger_by, with_earlier
+        from ctscribe.pipeline.earlier import notes
         from ctscribe.pipeline.nodes import lesion_nodes
         from ctscribe.pipeline.reading_back import unique_findings
 
@@ -173,7 +178,7 @@ class Reporter:
                 check_calibrated(model.thresholds)
             if lesions is not None:
                 model.model.check_lesions()
-            beside = self._beside(model, prior, prior_days, history, labs)
+            beside, since = self._beside(model, study, Path(path), prior, prior_days, history, labs)
         with clock("segment"):
             outlined = self.outliner(study)
             segmentation = outlined.segmentation
@@ -194,6 +199,7 @@ class Reporter:
                 said = {code: worded(sentences, code) for code, sentences in read.items()}
             findings = _findings(said)
             now = {code: unique_findings(sentences) for code, sentences in said.items()}
+            prior_days = None if since is None else since.days
             compared, earlier = (description.changes, description.earlier) if prior is not None else (None, ())
             known = {code: with_earlier(context, compared, earlier, now[code], prior_days) for code in languages}
             by_mm = {code: larger_by(compared or {}, earlier, now[code]) for code in languages}
@@ -210,6 +216,7 @@ class Reporter:
             }
             quality = _quality(study, outlined, placed, chest_notes, read, description.detections)
             quality += framing.impression_notes(written)
+            quality += [] if since is None else notes(since)
             quality += _confidence(model, findings, description.detections)
             quality += [framing.violation_note(v.amount, v.says) for v in description.violations]
             report = Report(
@@ -221,7 +228,7 @@ class Reporter:
                 ),
                 watermark=dict(model.info.watermark),
             )
-        return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds, nodes)
+        return ReportResult(report, study, segmentation, placed, description.detections, clock.seconds, nodes, since)
 
     def _load(self, path: Path, series: str | None) -> tuple[Study, LoadedModel]:
         from ctscribe.data import load_study
@@ -255,29 +262,33 @@ class Reporter:
     def _beside(
         self,
         model: LoadedModel,
+        study: Study,
+        path: Path,
         prior: str | Path | None,
         days: float | None,
         history: str,
         labs: Mapping[str, float] | None,
-    ) -> StudyBeside | None:
+    ) -> tuple[StudyBeside | None, Interval | None]:
         """What is known beside the scan, refused before anything is computed where the model does not read it."""
         if prior is None and not history.strip() and not labs:
             if days is not None:
                 raise UsageError("the days between two scans", expected="an earlier scan to go with them")
-            return None
+            return None, None
         from ctscribe.beside import StudyBeside, history_ids, lab_values, read_labs
+        from ctscribe.pipeline.earlier import days_since, with_prior
         from ctscribe.pipeline.masks import Outliner
 
         known = StudyBeside(history=history_ids([history]), labs=lab_values([read_labs(labs or {})]))
         names = (*known.given, *(("prior",) if prior is not None else ()))
         model.model.check_inputs(names)
         if prior is None:
-            return known
-        study, _ = self._load(Path(prior), None)
+            return known, None
+        before, _ = self._load(Path(prior), None)
+        since = days_since(study, before, days, path, Path(prior))
         outliner = self.outliner if self.outliner.word.partition(":")[0] != "labelmap" else Outliner()
-        outlined = outliner(study)
-        self._check(study, outlined.chest)
-        return _with_prior(known, self._place(study, outlined, model), days)
+        outlined = outliner(before)
+        self._check(before, outlined.chest)
+        return with_prior(known, self._place(before, outlined, model), since.days), since
 
     def _describe(
         self,
@@ -314,24 +325,6 @@ class Reporter:
             code: read_back(description.texts[code], code, description.detections, locate, extents.of_finding)
             for code in languages
         }
-
-
-def _with_prior(known: StudyBeside, placed: Placed, days: float | None) -> StudyBeside:
-    """An earlier scan, on the model's grid, joins what else is known."""
-    import math
-
-    import torch
-
-    from ctscribe.model import on_grid
-
-    volume, regions = on_grid(placed.volume, placed.occupancy, placed.present)
-    return replace(
-        known,
-        prior=volume,
-        prior_regions=regions,
-        prior_given=torch.ones(1, dtype=torch.bool),
-        days=torch.tensor([math.nan if days is None else float(days)]),
-    )
 
 
 class _Clock:

@@ -40,12 +40,12 @@ from ctscribe.data.pseudonym import Pseudonyms
 from ctscribe.data.sources import Lesion, Source, SourceStudy
 from ctscribe.data.sources.reading import read_scan
 from ctscribe.data.sources.truth import Truth, truth_of
-from ctscribe.data.store import StoreLayout, StudyStoreWriter, written_ids
+from ctscribe.data.store import StoreLayout, StudyStoreWriter, written_ids, written_rows
 from ctscribe.errors import InputRefused, TrainingError
 from ctscribe.pipeline.lesions import outlines_of_map
 from ctscribe.tensors import Volume
 from ctscribe.training.failures import check_disk, clear_failures
-from ctscribe.training.jobs import Job, Jobs, check_same_way, scrubbed, splits_of
+from ctscribe.training.jobs import Job, Jobs, check_same_way, days_since_prior, scrubbed, splits_of
 from ctscribe.training.prepare import Preparation
 
 IN_FLIGHT = 2
@@ -61,12 +61,14 @@ class Filled:
         written: studies this run added; there: studies that were there before.
         refused: code of the reason -> scans, those of earlier runs included.
         scrubbed: identifying passages taken out of texts.
+        since: who says how many days lie since the earlier scan -> studies of the store.
     """
 
     written: int = 0
     there: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     scrubbed: int = 0
+    since: Counter[str] = field(default_factory=Counter)
 
 
 def fill_from_source(
@@ -102,7 +104,8 @@ def fill_from_source(
     names = Pseudonyms.from_file(out / "key")
     studies = list(source.studies())[:limit]
     prepare.check()
-    make = Jobs(source, names, prepare, splits_of(studies), scrub_texts, volumes)
+    by_name = {study.study: study for study in studies}
+    make = Jobs(source, names, prepare, splits_of(studies), scrub_texts, volumes, by_name)
     jobs = [make.job(study) for study in studies]
     scans, texts = [j for j in jobs if j.study.image is not None], [j for j in jobs if j.study.image is None]
     with clear_failures(out):
@@ -139,7 +142,8 @@ def _fill_scans(
                 if show is not None:
                     show(number, len(missing))
     reasons = Counter(row["code"] for row in read_refused(out))
-    return Filled(before.written + written, before.there + len(jobs) - len(missing), reasons, scrubbed)
+    since = Counter(row["extra"]["since"] for row in written_rows(out) if "since" in row.get("extra", {}))
+    return Filled(before.written + written, before.there + len(jobs) - len(missing), reasons, scrubbed, since)
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,7 @@ def prepare_job(job: Job) -> Outcome:
     """One study, or why it cannot be used. Runs in a process of its own."""
     try:
         study = read_scan(job.study, job.prepare.policy)
+        since = days_since_prior(job, study)
         outlined = job.prepare.outline(study, job.study.regions, job.study.where)
         sample, grid = job.prepare.sample(study, outlined, job.id)
         mapped = _mapped(job, study.volume, grid)
@@ -218,8 +223,10 @@ def prepare_job(job: Job) -> Outcome:
         outlines=joined([part for part in (_outlined(job.study, lesions, grid), mapped) if part is not None]),
         history=without_placeholders(job.study.history, job.study.language),
         labs=job.study.labs,
-        prior_days=job.study.prior_days,
+        prior_days=None if since is None else since.days,
     )
+    if since is not None:
+        job = replace(job, extra={**job.extra, "since": since.origin})
     told = {"spacing_read": list(study.ingest.stored_spacing), "masks": outlined.segmentation.source}
     return with_outlines(sample), {**job.extra, **_account(job, truth, sample), **told}
 

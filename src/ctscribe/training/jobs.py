@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 from ctscribe.config import json_hash
 from ctscribe.data.deidentify.text import scrub
+from ctscribe.data.interval import Interval, interval, scan_dates
 from ctscribe.data.manifest import Split, draw_split
 from ctscribe.data.pseudonym import Pseudonyms
 from ctscribe.data.sources import Source, SourceStudy
 from ctscribe.data.store import written_rows
-from ctscribe.errors import UsageError
+from ctscribe.data.study import Study
+from ctscribe.errors import InputRefused, UsageError
 from ctscribe.training.prepare import Preparation
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -21,7 +24,11 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 @dataclass(frozen=True)
 class Job:
-    """One study on its way into a process: all it needs, and nothing it must not write."""
+    """One study on its way into a process: all it needs, and nothing it must not write.
+
+    Attributes:
+        prior: its earlier scan, if that is among the studies.
+    """
 
     id: str
     study: SourceStudy
@@ -29,6 +36,7 @@ class Job:
     scrub: bool
     volumes: Path | None
     extra: dict[str, Any]
+    prior: SourceStudy | None = None
 
     @property
     def volume(self) -> Path:
@@ -55,6 +63,7 @@ class Jobs:
     splits: dict[str, Split]
     scrub_texts: bool
     volumes: Path | None
+    studies: Mapping[str, SourceStudy]
 
     def job(self, study: SourceStudy) -> Job:
         found = 0
@@ -80,7 +89,8 @@ class Jobs:
             extra["synthetic_text"] = True
         if study.image is not None:
             study = replace(study, regions=self.prepare.label_map(study))
-        return Job(self.id(study.study), study, self.prepare, self.scrub_texts, self.volumes, extra)
+        prior = self.studies.get(study.prior or "")
+        return Job(self.id(study.study), study, self.prepare, self.scrub_texts, self.volumes, extra, prior)
 
     @cached_property
     def how(self) -> str:
@@ -104,6 +114,31 @@ def scrubbed(study: SourceStudy, identifiers: tuple[str, ...]) -> tuple[SourceSt
     sentences = tuple((region, scrub(text, identifiers).text) for region, text in study.sentences)
     texts: dict[str, Any] = {name: text.text for name, text in clean.items()}
     return replace(study, sentences=sentences, **texts), sum(text.removed for text in clean.values())
+
+
+def days_since_prior(job: Job, scan: Study) -> Interval | None:
+    """Days since the earlier scan of a study that was just read, as its source says or by both headers; None without.
+
+    Raises:
+        InputRefused: ``prior_later``.
+    """
+    if job.study.prior is None:
+        return None
+    given, prior = job.study.prior_days, job.prior
+    if given is not None:
+        return Interval(given, "given")
+    if prior is None or prior.image is None or not job.study.dated:
+        return Interval(None, "unknown", "no_dates")
+    found = interval(scan.dates, scan_dates(prior.image, prior.series, job.prepare.policy))
+    if found.days is not None and found.days < 0:
+        raise InputRefused(
+            f"its earlier scan ({prior.where}) was made later, by the {found.origin} dates in both headers",
+            code="prior_later",
+            expected="an earlier scan",
+            got=f"one made {-found.days:g} days later",
+            hint="name the right one, or say how many days lie between them",
+        )
+    return found
 
 
 def check_same_way(jobs: list[Job], out: Path) -> None:

@@ -65,6 +65,7 @@ class Nlst:
                 structured=findings_of(rows[pid, year]),
                 exhaustive=False,
                 prior=last.get(pid),
+                dated=False,
                 synthetic=True,
             )
             last[pid] = name

@@ -69,6 +69,7 @@ class SourceStudy:
         regions: label map of the regions, if one comes with the scan; lesions: one of outlined lesions.
         sentences: (region name, sentence) pairs of a report that was split by region.
         prior: `study` of the latest earlier scan of the same patient; `prior_days` lie between them, None if not known.
+        dated: False where the source has set the dates in the headers to others, so that no days lie between them.
         history: the clinical history; treated like the report when identifiers are taken out.
         labs: laboratory values by the names of `ctscribe.beside.lab_names`.
         split: fixed by the source, None where it is to be drawn.
@@ -97,6 +98,7 @@ class SourceStudy:
     split: Split | None = None
     synthetic: bool = False
     prior_days: float | None = None
+    dated: bool = True
     history: str = ""
     labs: tuple[tuple[str, float], ...] = ()
 
