@@ -152,3 +152,31 @@ def test_a_segment_is_of_the_lobe_above(words: str) -> None:
 def test_dictation_without_punctuation() -> None:
     text = "lungs no consolidation mild emphysema\npleura small left pleural effusion no pneumothorax"
     assert said(text) == ["-consolidation", "+emphysema", "+pleural_effusion left_pleura", "-pneumothorax"]
+
+
+def test_a_table_of_nodules_without_a_verb() -> None:
+    text = "Nodule table\nRUL | 6 mm | solid | stable\nLUL | 11 mm | ground glass | larger (prior 9 mm)"
+    assert said(text) == ["+lung_nodule right_upper_lobe 6", "+lung_nodule left_upper_lobe 11"]
+    assert said("Two nodules: right lower lobe, 4 mm; and left upper lobe, 3 mm (image 40).") == [
+        "+lung_nodule right_lower_lobe 4",
+        "+lung_nodule left_upper_lobe 3",
+    ]
+
+
+def test_an_effusion_below_the_heart_is_pericardial() -> None:
+    assert said("HEART: Normal; no effusion.") == ["-cardiomegaly", "-pericardial_effusion"]
+    assert said("Heart normal in size without effusion.") == said("HEART: Normal; no effusion.")
+
+
+def test_a_bare_effusion_is_the_one_that_has_a_side() -> None:
+    text = "LUNGS: Atelectasis due to large effusion. PLEURA: Large right effusion."
+    assert said(text) == ["+atelectasis", "+pleural_effusion right_pleura"]
+
+
+def test_calcification_of_two_vessels_is_both() -> None:
+    found = said("Atherosclerotic calcifications of the aorta and coronary arteries.")
+    assert found == ["+arterial_wall_calcification aorta", "+coronary_artery_wall_calcification heart"]
+
+
+def test_slips_in_sides_are_put_right() -> None:
+    assert said("5 mm nodlue in the rigth upper lobe.") == said("5 mm nodule in the right upper lobe.")

@@ -25,9 +25,20 @@ _WITH = re.compile(r" with (?:[a-z]+ )?")
 _ACCOMPANIED = re.compile(
     r"(?:,? with)?(?: an?| some)? (?:associated|surrounding|adjacent|accompanying|superimposed)(?: [a-z-]+){0,2} "
 )
-_AND_A = re.compile(r",? and an? ")
+_JOINED = re.compile(r" and | or | ?and/or | ?/ ?")
+# "A, likely B": B is said of A, and lies where A does.
+_IS_SAID_TO_BE = re.compile(
+    r",? (?:(?:which|that|is|are|most|may|might|could|thought|felt|to|likely|probably|possibly|favou?red|favou?ring) )*"
+    r"(?:(?:be|represent\w*|reflect\w*|due to|related to|(?:consistent|compatible|in keeping) with) )?"
+    r"(?:an? )?(?:[a-z-]+ )?"
+)
+# What is said of others than the ones named: "while those in the left lung have resolved".
+_OTHERS = re.compile(r"\b(?:while|whereas|but|and) (?:those|that|the others?|the remaining ones)\b")
+_AND_A = re.compile(r",? and (?:an? )?")
 # What may stand between "4 mm" and "6 mm" where each is a thing of its own; "a" before the second says so outright.
-_NEXT_SIZE = re.compile(r"\s*(?:,|and|,\s*and|&|or)\s*(?P<another>an? )?$")
+_NEXT_SIZE = re.compile(
+    r"\s*(?:\([^()]*\)\s*)?(?:on the (?:right|left)\s*)?(?:,|and|,\s*and|&|or)\s*(?P<another>an? )?$"
+)
 _VERSUS = re.compile(r" (?:versus|vs)\b[. ]+(?:\w+ )?")
 
 
@@ -159,6 +170,8 @@ def _assign_english(
         if following is not None and _modifies(item, following.mention, loose, broken, sentence):
             for draft in [d for d in drafts if d.mention.start == following.mention.start]:
                 draft.take(item)
+        elif previous is not None and item.strong and _OTHERS.search(sentence, previous.mention.end, item.start):
+            continue
         elif previous is not None and item.strong:
             row = any(_NEXT_SIZE.match(sentence, i.end, item.start) for i in previous.offered if i.size)
             if not previous.take(item, trailing=True) and item.size and not row:
@@ -220,14 +233,15 @@ def _share(
                 a, b = item.start - first.mention.end, item.end - first.mention.end
                 between = between[:a] + between[b:]
         between = re.sub(r"\b(?:areas?|foci) of\b", "", between)
-        if _COORDINATION.match(between) or (_WITH.fullmatch(between) and _in_the_lungs(first, second)):
+        along = _WITH.fullmatch(between) or (len(between) > 8 and _IS_SAID_TO_BE.fullmatch(between))
+        if _COORDINATION.match(between) or (along and _in_the_lungs(first, second)):
             for place in second.places:
                 if regions := placed(first.kind, place):
                     first.places.append(regions)
                     first.trailing = True
     for first, second in pairwise(drafts):
         between = sentence[first.mention.end : second.mention.start]
-        joined = between == " and " and not first.trailing and _in_the_lungs(first, second)
+        joined = _JOINED.fullmatch(between) is not None and not first.trailing and _in_the_lungs(first, second)
         alike = joined or _accompanied(sentence, first, second)
         if not second.places and ((alike and second.kind not in _COUNTED) or _VERSUS.fullmatch(between)):
             second.places = [regions for place in first.places if (regions := placed(second.kind, place))]

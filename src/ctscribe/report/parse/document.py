@@ -18,6 +18,10 @@ from ctscribe.report.words import Finding
 _SAME_MM = 1.0
 
 
+# Of these there is one on a side: where a place is stated, a bare mention is no further one.
+_ONE_ON_A_SIDE = ("pleural_effusion", "pneumothorax")
+
+
 @dataclass(eq=False)
 class _Said:
     """A finding as far as it is known by now, and where it was first stated.
@@ -62,13 +66,25 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
     stated = {s.finding.kind for s in said if s.finding.status != "absent"}
     named = {s.finding.kind for s in said if s.finding.status != "absent" and not s.announced}
     vain = [s for s in said if (s.qualified and s.finding.kind in stated) or (s.announced and s.finding.kind in named)]
+    vain += [s for s in said if s.finding.kind in _ONE_ON_A_SIDE and _placed_elsewhere(s.finding, said)]
     return list(dict.fromkeys(s.finding for s in said if s not in vain))
+
+
+def _placed_elsewhere(finding: Finding, said: list[_Said]) -> bool:
+    """Whether the same is stated with its place, too: "atelectasis from a large effusion", "a large right effusion"."""
+    if finding.status != "present" or finding.regions:
+        return False
+    return any((s.finding.kind, s.finding.status) == (finding.kind, "present") and s.finding.regions for s in said)
 
 
 def _listed(sentence: str, last: list[_Said], language: Language) -> str:
     """The kind of the finding before, when the sentence goes on listing: "For example, 9 mm in the ..."."""
     going_on = lexicon(language).cues.get("listing")
-    if not last or going_on is None or not going_on.match(sentence):
+    if (
+        not last
+        or going_on is None
+        or not (going_on.match(sentence) or lexicon(language).cues["entry"].match(sentence))
+    ):
         return ""
     return next((s.finding.kind for s in reversed(last) if ontology.findings()[s.finding.kind].size_mm), "")
 
@@ -77,7 +93,8 @@ def _known(new: _Said, said: list[_Said], last: list[_Said]) -> _Said | None:
     """What `new` says again: something of the sentence before, or, in an impression, something of the findings."""
     again = last + ([s for s in said if s.section != "impression"] if new.section == "impression" else [])
     fits = [s for s in again if _agree(s.finding, new.finding)]
-    return max(fits, key=lambda s: (s.finding.size_mm != (), s.finding.regions != ()), default=None)
+    placed = bool(new.finding.regions)
+    return max(fits, key=lambda s: (placed and s.finding.regions != (), s.finding.size_mm != ()), default=None)
 
 
 def _covered(new: Finding, said: list[_Said]) -> bool:

@@ -27,6 +27,7 @@ class Topic:
         place: region that findings without a place lie in, "" for none.
         elsewhere: True when a bare "nodule" here is not in the lungs.
         listed: kind of the entries that give a place and a size alone, "" for none.
+        instead: kinds that those words do not name here, though they may elsewhere ("effusion" under "HEART").
         part: True when the sentences still speak of what the heading above did ("PLEURA: Right: ... Left: ...").
     """
 
@@ -34,6 +35,7 @@ class Topic:
     place: str = ""
     elsewhere: bool = False
     listed: str = ""
+    instead: tuple[str, ...] = ()
     part: bool = False
 
 
@@ -132,12 +134,8 @@ def _topics(table: Any) -> Iterator[tuple[str, Topic]]:
             for kind, regexes in entry.get(part, {}).items()
             for regex in regexes
         ]
-        yield (
-            name,
-            Topic(
-                Words(patterns), **{key: entry[key] for key in ("place", "elsewhere", "listed", "part") if key in entry}
-            ),
-        )
+        plain = {key: entry[key] for key in ("place", "elsewhere", "listed", "part") if key in entry}
+        yield name, Topic(Words(patterns), instead=tuple(entry.get("instead", ())), **plain)
 
 
 def _named(means: Any, names: Iterable[str], language: Language) -> Iterator[Name]:

@@ -46,6 +46,7 @@ _SIDES = re.compile(
     r"|\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
     r"|(?<=, )(?:right|left|bilateral)(?=[,:;)]|$)"
     r"|\b(?:right|left|bilateral) (?:peri|supra|infra)hilar\b|\b(?:right|left) para-?mediastinal\b"
+    r"|\balong the (?:right|left)\b(?! (?:major|minor|oblique|horizontal))"
     r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
 )
 _WEAK_SIDES = re.compile(r"\b(?:right|left|bilateral|both)\b")

@@ -6,7 +6,10 @@ import re
 
 from ctscribe.report.parse.spelling import corrected
 
-_THING = r"(?:pleural )?effusions?|pneumothora(?:x|ces)|(?:lung |pulmonary )?(?:nodules?|masses|mass)|consolidations?"
+_THING = (
+    r"(?:pleural )?effusions?|h(?:a?emo|ydro)thora(?:x|ces)|pneumothora(?:x|ces)"
+    r"|(?:lung |pulmonary )?(?:nodules?|masses|mass)|consolidations?"
+)
 _SIDE = r"(?:right|left)(?:-sided)?"
 _MORE = r"(?:(?:slightly |much )?(?:greater|larger|more|worse|bigger) than|>+)"
 _AFTER_SIDE = r"pleural|lung|upper|middle|lower|hil|apex|base|effusion|pneumo|hemithorax"
@@ -55,6 +58,14 @@ _RULES = (
     ("mpa", re.compile(r"\bmpa\b"), "main pulmonary artery"),
     ("ln", re.compile(r"\bln(s?)\b"), r"lymph node\1"),
     ("ggn", re.compile(r"\bggn(s?)\b"), r"ground-glass nodule\1"),
+    (
+        "effusion",
+        re.compile(r"\b(heart\b(?:(?!\bpleural?\b)[^;,.]){0,40} (?:without|(?:and|with) no)) (?=(?:an? )?effusion)"),
+        r"\1 pericardial ",
+    ),
+    ("ri", re.compile(r"\b(?:rigth|rihgt|rgiht|irght)\b"), "right"),
+    ("le", re.compile(r"\b(?:letf|lfet|leftt)\b"), "left"),
+    ("solid ", re.compile(r"(?<!part )(?<!part-)\bsolid (?=(?:component|portion)s?\b)"), ""),
     ("nod", re.compile(r"\bnod(s?)\b"), r"nodule\1"),
     ("cmg", re.compile(r"\bcmg\b"), "cardiomegaly"),
     ("hh", re.compile(r"\bhh\b"), "hiatal hernia"),
@@ -94,6 +105,24 @@ _RULES = (
     ("bas", re.compile(r"\b(right|left) (?:lung )?bas(?:al|ilar)\b(?! ?(?:and |-|/)?segment)"), r"\1 lower lobe"),
     ("bas", re.compile(r"\bbi-?(?:basilar|basal)\b"), "bilateral lower lobe"),
     ("apical", re.compile(r"\bbi-?apical\b"), "bilateral upper lobe"),
+    ("predomina", re.compile(r"\b(?:bi)?(?:basilar|basal)[- ]predomina(?:nt|nce|ntly)\b"), "bilateral lower lobe"),
+    ("predomina", re.compile(r"\b(?:bi)?apical[- ]predomina(?:nt|nce|ntly)\b"), "bilateral upper lobe"),
+    ("apical", re.compile(r"\bapical ((?:[a-z-]+ ){1,3})(?:bilaterally|in both lungs)\b"), r"bilateral upper lobe \1"),
+    ("apical", re.compile(r"\bapical ((?:[a-z-]+ ){1,3})on the (right|left)\b"), r"\2 upper lobe \1"),
+    (
+        "bas",
+        re.compile(r"\b(?:basal|basilar) ((?:[a-z-]+ ){1,3})(?:bilaterally|in both lungs)\b"),
+        r"bilateral lower lobe \1",
+    ),
+    ("bas", re.compile(r"\b(?:basal|basilar) ((?:[a-z-]+ ){1,3})on the (right|left)\b"), r"\2 lower lobe \1"),
+    ("r ", re.compile(r"(?<!station )(?<!\d)(\d{1,2}r)(?= (?:lymph )?(?:node|station))"), r"station \1"),
+    ("l ", re.compile(r"(?<!station )(?<!\d)(\d{1,2}l)(?= (?:lymph )?(?:node|station))"), r"station \1"),
+    ("level ", re.compile(r"\blevel (?=(?:\d{1,2}[rl]|7|8|9)\b)"), "station "),
+    (
+        " right",
+        re.compile(rf"\b({_THING})(?:,|:| -) ((?:[a-z-]+ )?{_SIDE})(?:,|,? and) ((?:[a-z-]+ )?{_SIDE})(?= *$|[,;])"),
+        r"\2 \1, \3 \1",
+    ),
     ("predomina", re.compile(rf"\b(upper|lower)[- ]{_LOBE}s?[- ]predomina(?:nt|nce|ntly)\b"), r"bilateral \1 lobe"),
     ("er lung", re.compile(r"\b(right|left) (upper|lower) lung\b(?: fields?| zones?)?(?! lobe)"), r"\1 \2 lobe"),
     ("bases", re.compile(r"\b(?:(?:the |both )?(?:lung|pulmonary)|both|the|bilateral) bases\b"), "both lower lobes"),
@@ -112,7 +141,8 @@ def segments_in(sentence: str, lobe: str) -> str:
 
 def written_out(sentence: str) -> str:
     """An English sentence in lower case without shorthand and typing errors."""
+    sentence = corrected(sentence)
     for held, rule, full in _RULES:
         if held in sentence:
             sentence = rule.sub(full, sentence)
-    return corrected(sentence)
+    return sentence

@@ -17,11 +17,16 @@ _SIZE = re.compile(
     rf"(?:(?P<axes>{_NUMBER}\s*{_UNIT}?(?:\s*x\s*{_NUMBER}\s*{_UNIT}?){{0,2}}?)\s*(?<=[\d ])(?P<unit>mm|cm)(?![A-Za-z])"
     rf"|(?P<axes2>{_NUMBER}\s*(?P<unit2>mm|cm)\s*x\s*{_NUMBER}\s*{_UNIT}(?:\s*x\s*{_NUMBER}\s*{_UNIT})?))"
 )
+# "Calcification of the aorta and the coronary arteries": the longer name of the first leaves the second to be read.
+_OF_BOTH = ("arterial_wall_calcification", "coronary_artery_wall_calcification")
 _BARE_GLASS = re.compile(r"ground[- ]glass")
-_AFTER_COMMA = re.compile(r"[,(:] ?$")
-_BEFORE_COMMA = re.compile(r" ?(?:[,);]|$)")
+_AFTER_COMMA = re.compile(r"[,(:|] ?$")
+_BEFORE_COMMA = re.compile(r" ?(?:[,);|]|$)")
 _NOUN = re.compile(r" (?!on\b|in\b|and\b|to\b|at\b)[a-z]")
-_EARLIER = re.compile(r"[^,;()]{0,12}\b(?:in|on) (?:the )?(?:previous|prior)")
+_EARLIER = re.compile(
+    r"(?:(?!\b(?:not|new|unchanged|stable|compar\w*|is|are|was|were|seen|present|visible)\b)[^,;()]){0,34}"
+    r"\b(?:in|on) (?:the )?(?:previous|prior)"
+)
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,20 @@ class Item:
 
 
 def mentions(sentence: str, lexicon: Lexicon, topics: Sequence[Topic] = ()) -> list[Mention]:
-    """Mentions in order of position; a word inside a longer mention is not one of its own."""
-    found = [
-        Mention(hit.start, hit.end, means, hit.gap)
-        for words in (lexicon.kinds, *(topic.kinds for topic in topics))
-        for means, hit in words.hits(sentence)
-    ]
+    """Mentions in order of position; a word inside a longer mention is not one of its own.
+
+    What a heading makes of a word goes before what the word means elsewhere.
+    """
+    found = [Mention(hit.start, hit.end, means, hit.gap) for means, hit in lexicon.kinds.hits(sentence)]
+    plain = len(found)
+    for topic in topics:
+        found += [Mention(hit.start, hit.end, means, hit.gap) for means, hit in topic.kinds.hits(sentence)]
+    if others := {kind for topic in topics for kind in topic.instead}:
+        below = {(m.start, m.end) for m in found[plain:]}
+        found = [m for m in found if m.kind not in others or (m.start, m.end) not in below]
     found.sort(key=lambda m: (m.start, -m.end, m.sense.status or "", m.sense.attribute is None))
     kept: list[Mention] = []
+    found = [m for m in found if not _density_only(sentence, m, topics)]
     for mention in found:
         new = all((m.start, m.end, m.kind) != (mention.start, mention.end, mention.kind) for m in kept)
         if new and not any(_hides(other, mention) for other in found):
@@ -88,7 +99,7 @@ def _hides(other: Mention, mention: Mention) -> bool:
     longer = other.end - other.start > mention.end - mention.start
     if same and not inside and overlap:
         return other.start < mention.start
-    return inside and longer
+    return inside and longer and (other.kind, mention.kind) != _OF_BOTH
 
 
 def items(
@@ -173,8 +184,6 @@ def veto(
     """Whether a word such as "nodule" speaks of another organ here ("hypodense nodule in the liver")."""
     if mention.kind not in lexicon.elsewhere_kinds:
         return False
-    if _density_only(sentence, mention, topics):
-        return True
     around = sentence[clause[0] : clause[1]]
     around = around[: mention.start - clause[0]] + " " + around[mention.end - clause[0] :]
     if topics and all(topic.elsewhere for topic in topics) and not lexicon.cues["thoracic"].search(around):
