@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,9 @@ class MLP(nn.Module):
         self.down = nn.Linear(hidden, out or dim)
 
     def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n d"]:
-        return self.down(F.gelu(self.up(x)))
+        hidden = self.up(x)
+        # The widest layer of a block: what does not learn needs no second copy of it.
+        return self.down(F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden))
 
 
 class TanhGate(nn.Module):
@@ -116,12 +118,15 @@ class Attention(nn.Module):
 
         A query whose keys are all invalid receives the average of nothing: zero.
         """
-        remembered = self.remember(x) if remembered is None else remembered
-        q = self._by_head(self.q(x))
-        k, v = rearrange(remembered, "b m (two h d) -> two b h m d", two=2, h=self.heads)
-        if self.longest_mm is not None and positions is not None:
-            angles = rotary_angles(positions, q.shape[-1], self.longest_mm)
-            q, k = rotate(q, angles), rotate(k, angles)
+        if remembered is None and positions is not None and self._turns_complex(x):
+            q, k, v = self._turned(x, positions)
+        else:
+            remembered = self.remember(x) if remembered is None else remembered
+            q = self._by_head(self.q(x))
+            k, v = rearrange(remembered, "b m (two h d) -> two b h m d", two=2, h=self.heads)
+            if self.longest_mm is not None and positions is not None:
+                angles = rotary_angles(positions, q.shape[-1], self.longest_mm)
+                q, k = rotate(q, angles), rotate(k, angles)
         mask = _additive_mask(valid, bias, q.dtype)
         heard, weights = self._attend(q, k, v, mask, return_weights)
         return (heard if valid is None else heard * valid.any(-1)[:, None, None]), weights
@@ -143,6 +148,26 @@ class Attention(nn.Module):
         q = self._by_head(self.q(x))
         heard, weights = self._attend(q, k, v, memory.mask.to(q.dtype), return_weights)
         return heard * memory.weight.to(heard.dtype), weights
+
+    def _turns_complex(self, x: Tensor) -> bool:
+        """Whether `_turned` may stand for `rotate`: complex numbers know two precisions and no compiler here."""
+        known = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)
+        return self.longest_mm is not None and known and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    def _turned(self, x: Float[Tensor, "b n c"], positions: Float[Tensor, "b n 3"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of self-attention, the first two turned as complex numbers: one pass over memory
+        where `rotate` needs six. For that each pair's halves lie side by side, which no product of queries and keys
+        can see."""
+        dim, heads = self.q.in_features, self.heads
+        pairs = dim // heads // 2
+        rows = torch.cat((self.q.weight, self.kv.weight[:dim])).unflatten(0, (2 * heads, 2, pairs))
+        shift = torch.cat((self.q.bias, self.kv.bias[:dim])).unflatten(0, (2 * heads, 2, pairs))
+        asked = F.linear(x, rows.transpose(1, 2).flatten(0, 2), shift.transpose(1, 2).flatten())
+        angles = rotary_angles(positions, 2 * pairs, cast(float, self.longest_mm)).to(x.dtype)
+        turn = torch.view_as_complex(torch.stack((angles.cos(), angles.sin()), dim=-1)).unsqueeze(-2)
+        turned = torch.view_as_complex(asked.unflatten(-1, (2 * heads, pairs, 2))) * turn
+        q, k = torch.view_as_real(turned).flatten(-2).transpose(1, 2).chunk(2, dim=1)
+        return q, k, self._by_head(F.linear(x, self.kv.weight[dim:], self.kv.bias[dim:]))
 
     def _by_head(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b h n d"]:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

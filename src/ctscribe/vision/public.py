@@ -28,7 +28,7 @@ from ctscribe.vision.colipri import ColipriNetwork
 from ctscribe.vision.config import EncoderConfig, PublicConfig
 from ctscribe.vision.resample import Mode, Size, resample_box
 from ctscribe.vision.spectre import SpectreNetwork
-from ctscribe.vision.tubelets import valid_box
+from ctscribe.vision.tubelets import fill_up, valid_box
 from ctscribe.vision.vit import PyramidEncoder
 from ctscribe.vision.weights import fit, packaged_astra, read_state
 
@@ -128,4 +128,5 @@ class PublicEncoder(PyramidEncoder):
         self.public = PublicFeatures(config.backbone, config.public, self.widths)
 
     def see(self, volume: VolumeBatch) -> VisualTokens:
+        volume = fill_up(volume, self.config.tubelets.multiple)
         return self.public(volume, super().see(volume))

@@ -33,6 +33,11 @@ def triple(values: Iterable[int]) -> Size:
     return z, y, x
 
 
+def filled_shape(shape: Iterable[int], multiple: Size) -> Size:
+    """Voxels (z, y, x) of what is filled up to a whole multiple."""
+    return triple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
+
+
 def over_blocks(
     join: Callable[[Tensor, Tensor], Tensor], x: Shaped[Tensor, "*b z y x"], size: Size
 ) -> Shaped[Tensor, "*b t h w"]:

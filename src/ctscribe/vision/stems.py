@@ -122,9 +122,24 @@ class LinearStem(nn.Module):
         # Invalid voxels are zero already and there is one map only: ``valid`` has nothing left to hide.
         if any(self.overlap):
             return self.norm(rearrange(self.embed(x), "b c t h w -> b t h w c"))
+        return self.embed_cut(self.cut(x), self.embed.weight.flatten(1), cast(Tensor, self.embed.bias))
+
+    def cut(self, x: Float[Tensor, "b k z y x"]) -> Float[Tensor, "b gt gh gw p"]:
+        """The voxels of each tubelet, side by side."""
         kt, kh, kw = self.stride
-        patches = rearrange(x, "b c (t i) (h j) (w k) -> b t h w (c i j k)", i=kt, j=kh, k=kw)
-        return self.norm(F.linear(patches, self.embed.weight.flatten(1), self.embed.bias))
+        return rearrange(x, "b c (t i) (h j) (w k) -> b t h w (c i j k)", i=kt, j=kh, k=kw)
+
+    def embed_cut(
+        self, patches: Float[Tensor, "b gt gh gw p"], weight: Float[Tensor, "c p"], bias: Float[Tensor, " c"]
+    ) -> Float[Tensor, "b gt gh gw c"]:
+        """Cut tubelets through one linear map, this stem's or one of `after_clipping`."""
+        return self.norm(F.linear(patches, weight, bias))
+
+    def after_clipping(self, low: Float[Tensor, " k"], width: Float[Tensor, " k"]) -> tuple[Tensor, Tensor]:
+        """Weight and bias that take clipped Hounsfield units: ``(clipped - low) / width`` and the map in one."""
+        weight = (self.embed.weight.flatten(2) / width[:, None]).double()
+        bias = cast(Tensor, self.embed.bias).double() - (weight * low[:, None]).sum((1, 2))
+        return weight.flatten(1).to(low.dtype), bias.to(low.dtype)
 
 
 def _reach(size: int, cell: int, step: int, kernel: int) -> tuple[int, int]:

@@ -19,8 +19,9 @@ A volume of any size is filled up at its end to whole tubelets, and the filling 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,8 @@ from torch import Tensor, nn
 
 from ctscribe.errors import ConfigError
 from ctscribe.tensors import ScaleTokens, VisualTokens, VolumeBatch
-from ctscribe.vision.resample import Size, axis_weights, over_blocks, triple
+from ctscribe.vision.blocks import ClippedSlabs
+from ctscribe.vision.resample import Size, axis_weights, filled_shape, over_blocks, triple
 from ctscribe.vision.stems import LinearStem, TubeletStem
 
 
@@ -194,39 +196,54 @@ class TubeletTokenizer(nn.Module):
         return TubeletStem(size, channels, width, self.config.stem, self.config.stem_blocks, stride)
 
     def forward(self, volume: VolumeBatch) -> VisualTokens:
-        volume = fill_up(volume, self.config.multiple)
-        hu, valid, middle = volume.hu, volume.valid, None
-        if valid is not None:
-            low, high = valid_box(valid)
-            middle = (low + high) / 2
-        scales = []
-        for stride, tokens in zip(self.config.strides, self._in_blocks(hu, valid), strict=True):
-            grid = triple(n // s for n, s in zip(hu.shape[1:], stride, strict=True))
+        """Tokens of the volume filled up to whole tubelets."""
+        whole = filled_shape(volume.hu.shape[1:], self.config.multiple)
+        if self._apart() and volume.hu.device.type == "cpu" and not torch.compiler.is_compiling():
+            made = self._in_blocks(volume, whole)
+        else:
+            volume = fill_up(volume, self.config.multiple)
+            made = self._look(volume)
+        middle, scales = _middle(volume, whole), []
+        for stride, tokens in zip(self.config.strides, made, strict=True):
+            grid = triple(n // s for n, s in zip(whole, stride, strict=True))
             centres = token_centres(grid, stride, volume.spacing, middle)
-            scales.append(ScaleTokens(tokens.flatten(1, 3), grid, centres, pool_valid(volume, stride)))
+            scales.append(ScaleTokens(tokens.flatten(1, 3), grid, centres, pool_valid(volume, stride, whole)))
         return VisualTokens(scales[0], scales[1], scales[2])
 
-    def _in_blocks(self, hu: Tensor, valid: Tensor | None) -> list[Float[Tensor, "b gt gh gw c"]]:
-        """Tokens of the three scales. Linear maps of tubelets that do not overlap need to see no more than the largest
-        one: on a CPU its windows stay in the cache, where those of a whole volume travel through memory many times."""
-        apart = self.config.stem == 0 and not any(self.config.overlap)
-        small = apart and hu.device.type == "cpu" and not torch.compiler.is_compiling()
-        deep, tall = self.config.multiple[:2] if small else hu.shape[1:3]
+    def _apart(self) -> bool:
+        """Whether no tubelet needs more than the voxels of the largest one around it."""
+        return self.config.stem == 0 and not any(self.config.overlap)
+
+    def _in_blocks(self, volume: VolumeBatch, whole: Size) -> list[Float[Tensor, "b gt gh gw c"]]:
+        """A block as large as the largest tubelet and as wide as the scan after the other: on a CPU its windows stay in
+        the cache, where those of a whole volume travel through memory many times."""
+        deep, tall, _ = self.config.multiple
+        clipped = self._clipped((len(volume.hu), deep, *whole[1:]), tall) if _plain(self, volume.hu) else None
         slabs = []
-        for z in range(0, hu.shape[1], deep):
-            bands = []
-            for y in range(0, hu.shape[2], tall):
-                cut = slice(None), slice(z, z + deep), slice(y, y + tall)
-                bands.append(self._look(hu[cut], None if valid is None else valid[cut]))
-            slabs.append([torch.cat(scale, dim=2) for scale in zip(*bands, strict=True)])
+        for z in range(0, whole[0], deep):
+            slab = _part(volume, slice(z, z + deep))
+            tokens = None if clipped is None else clipped(slab)
+            if tokens is None:
+                bands = [_part(slab, slice(None), slice(y, y + tall)) for y in range(0, whole[1], tall)]
+                seen = [self._look(fill_up(band, self.config.multiple)) for band in bands]
+                tokens = [torch.cat(scale, dim=2) for scale in zip(*seen, strict=True)]
+            slabs.append(tokens)
         return [torch.cat(scale, dim=1) for scale in zip(*slabs, strict=True)]
 
-    def _look(self, hu: Tensor, valid: Tensor | None) -> list[Float[Tensor, "b gt gh gw c"]]:
-        """Tokens of the three scales for a block of voxels."""
-        share = None
-        if valid is not None:
-            hu = torch.where(valid, hu, self.windows.low.amin())  # zero in every window
-            share = valid.to(hu.dtype).unsqueeze(1)
+    def _clipped(self, shape: tuple[int, int, int, int], tall: int) -> ClippedSlabs:
+        stems = zip(cast(Iterable[LinearStem], self.stems), self.scale_embedding, strict=True)
+
+        def views(image: Tensor) -> Iterator[Tensor]:
+            return (view for view, _ in self._views(image, None))
+
+        return ClippedSlabs(shape, tall, self.windows.low, self.windows.width, stems, views, self.pools)
+
+    def _look(self, block: VolumeBatch) -> list[Float[Tensor, "b gt gh gw c"]]:
+        """Tokens of the three scales for a block of voxels, a whole number of the largest tubelets."""
+        hu, share = block.hu, None
+        if block.valid is not None:
+            hu = torch.where(block.valid, hu, self.windows.low.amin())  # zero in every window
+            share = block.valid.to(hu.dtype).unsqueeze(1)
         looks = zip(self.stems, self._views(self.windows(hu), share), self.scale_embedding, strict=True)
         return [stem(*view) + mark for stem, view, mark in looks]
 
@@ -243,6 +260,28 @@ class TubeletTokenizer(nn.Module):
                 yield total, share
             else:
                 yield total / share.clamp_min(1e-6), (share > 0).to(share.dtype)
+
+
+def _middle(volume: VolumeBatch, whole: Size) -> Float[Tensor, "b 3"] | None:
+    """Centre of the field of view in voxels from the origin, where it is not that of the filled volume."""
+    if volume.valid is not None:
+        low, high = valid_box(volume.valid)
+        return (low + high) / 2
+    shape = volume.hu.shape[1:]
+    if tuple(shape) == whole:
+        return None
+    return torch.tensor([shape], device=volume.hu.device, dtype=torch.float32).expand(len(volume.hu), -1) / 2
+
+
+def _part(volume: VolumeBatch, z: slice, y: slice = slice(None)) -> VolumeBatch:
+    valid = None if volume.valid is None else volume.valid[:, z, y]
+    return VolumeBatch(volume.hu[:, z, y], volume.spacing, valid)
+
+
+def _plain(tokenizer: TubeletTokenizer, hu: Tensor) -> bool:
+    """Whether nobody learns, and in the precision of the weights."""
+    same = hu.dtype == torch.float32 == tokenizer.scale_embedding[0].dtype
+    return same and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 def _mean(x: Float[Tensor, "b c z y x"], size: Size) -> Float[Tensor, "b c t h w"]:
@@ -273,10 +312,13 @@ def _pool_of(size: Size, stride: Size, config: TubeletConfig) -> Size:
     return triple(pools)
 
 
-def pool_valid(volume: VolumeBatch, stride: Size) -> Bool[Tensor, "b n"]:
-    """A tubelet is valid when any voxel of its cell is."""
-    if volume.valid is None:
-        t, h, w = (n // s for n, s in zip(volume.hu.shape[1:], stride, strict=True))
-        cells = t * h * w
-        return torch.ones(volume.hu.shape[0], cells, dtype=torch.bool, device=volume.hu.device)
-    return over_blocks(torch.bitwise_or, volume.valid, stride).flatten(1)
+def pool_valid(volume: VolumeBatch, stride: Size, whole: Size | None = None) -> Bool[Tensor, "b n"]:
+    """A tubelet is valid when any voxel of its cell is; ``whole`` is the shape that the volume is filled up to."""
+    shape, device = triple(volume.hu.shape[1:]), volume.hu.device
+    whole = shape if whole is None else whole
+    if volume.valid is not None:
+        pad = [cells for n, w in zip(shape[::-1], whole[::-1], strict=True) for cells in (0, w - n)]
+        return over_blocks(torch.bitwise_or, F.pad(volume.valid, pad) if any(pad) else volume.valid, stride).flatten(1)
+    begun = [torch.arange(0, w, s, device=device) < n for n, w, s in zip(shape, whole, stride, strict=True)]
+    cells = begun[0][:, None, None] & begun[1][:, None] & begun[2]
+    return cells.flatten().repeat(len(volume.hu), 1)

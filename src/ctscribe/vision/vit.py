@@ -31,7 +31,7 @@ from ctscribe.vision.air import without_air
 from ctscribe.vision.config import EncoderConfig
 from ctscribe.vision.injection import INJECTIONS
 from ctscribe.vision.positions import PositionTable, wavelength
-from ctscribe.vision.resample import Size, regrid, triple
+from ctscribe.vision.resample import Size, filled_shape, regrid, triple
 from ctscribe.vision.routing import Router, routing_of
 from ctscribe.vision.tubelets import TubeletTokenizer, adapt_depth, fill_up
 from ctscribe.vision.windows import WindowBlock
@@ -173,11 +173,11 @@ class PyramidEncoder(nn.Module):
 
     def encode(self, volume: VolumeBatch) -> VisualTokens:
         """`forward` for scans whose slices are already as the configuration wants them; one graph when compiled."""
-        volume = fill_up(volume, self.config.tubelets.multiple)
+        multiple, shape = self.config.tubelets.multiple, volume.hu.shape[1:]
+        masked = volume.valid is not None or filled_shape(shape, multiple) != tuple(shape) or self.config.skip_air
         tubelets = self.see(volume)
-        masked = volume.valid is not None or self.config.skip_air
         if self.config.skip_air:
-            tubelets = without_air(volume, tubelets, self.config.tubelets.strides[0])
+            tubelets = without_air(fill_up(volume, multiple), tubelets, self.config.tubelets.strides[0])
         walk = {"thirds": self._thirds, "parallel": self._parallel, "routed": self._routed}[self.config.mapping]
         seen, routing = walk(tubelets, masked)
         fine, mid, coarse = (

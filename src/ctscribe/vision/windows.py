@@ -15,19 +15,19 @@ tokens at its end: padding a volume therefore changes nothing for its valid toke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ctscribe.layers import UNHEARD, Block
 from ctscribe.tensors import ScaleTokens
 from ctscribe.vision.resample import Size
 
-IN_CACHE = 1024
+IN_CACHE = 2048
 """Tokens that are computed together on a CPU: their widest layer is a megabyte or two."""
 
 #: (tokens, valid or None, additive bias or None, centres), windows on the batch axis -> tokens.
@@ -68,13 +68,12 @@ def in_windows(
         if 0 < chosen.numel() < rows.shape[0]:
             rows, mask, sides = rows[chosen], mask[chosen], None if sides is None else sides[chosen]
     out = None
-    for part in _parts(rows):
-        index = rows[part].flatten()
+    for index, real, apart in _parts(rows, mask, sides):
         x, at = (values.index_select(0, index).unflatten(0, (-1, rows.shape[1])) for values in (tokens, places))
-        seam = None if sides is None else _seam_bias(sides[part])
-        heard = brick(x, None if mask is None else mask[part], seam, at).flatten(0, 1)
+        heard = brick(x, real, None if apart is None else _seam_bias(apart), at).flatten(0, 1)
         if out is None:
-            out = heard.new_zeros(tokens.shape[0], heard.shape[-1])
+            every = rows.numel() == tokens.shape[0]
+            out = (heard.new_empty if every else heard.new_zeros)(tokens.shape[0], heard.shape[-1])
         out.index_copy_(0, index, heard)
     return _cut_back(cast(Tensor, out).unflatten(0, (whole.tokens.shape[0], -1)), whole.grid, scale.grid)
 
@@ -89,12 +88,32 @@ def _rows(whole: ScaleTokens, window: Size, shift: Size) -> Int[Tensor, "bw k"]:
     return (order + count * torch.arange(batch, device=order.device).reshape(-1, 1, 1)).flatten(0, 1)
 
 
-def _parts(rows: Int[Tensor, "bw k"]) -> list[slice]:
-    """Windows that are computed together: all, but on a CPU that does not learn as many as its cache holds."""
-    count, size = rows.shape
-    whole = rows.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
-    step = count if whole else max(1, IN_CACHE // size)
-    return [slice(start, start + step) for start in range(0, count, step)]
+def _parts(
+    rows: Int[Tensor, "bw k"], mask: Bool[Tensor, "bw k"] | None, sides: Int[Tensor, "bw k"] | None
+) -> Iterator[tuple[Int[Tensor, " m"], Tensor | None, Tensor | None]]:
+    """Windows that are computed together: tokens, which of them are valid, their sides.
+
+    All at once, but on a CPU that does not learn as many as its cache holds, and there the windows that need no mask
+    (most: everything is valid, no seam runs through them) go first and get none.
+    """
+    if rows.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        yield rows.flatten(), mask, sides
+        return
+    plain = torch.ones(rows.shape[0], dtype=torch.bool)
+    if mask is not None:
+        plain &= mask.all(-1)
+    if sides is not None:
+        plain &= (sides == sides[:, :1]).all(-1)
+    step = max(1, IN_CACHE // rows.shape[1])
+    for some in _some(plain, step):
+        yield rows[some].flatten(), None, None
+    for some in _some(~plain, step):
+        yield rows[some].flatten(), None if mask is None else mask[some], None if sides is None else sides[some]
+
+
+def _some(which: Bool[Tensor, " bw"], step: int) -> Iterator[Int[Tensor, " m"]]:
+    """Numbers of the chosen windows, ``step`` at a time."""
+    return (part for part in which.nonzero().squeeze(1).split(step) if part.numel())
 
 
 class WindowBlock(nn.Module):
