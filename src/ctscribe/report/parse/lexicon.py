@@ -15,7 +15,7 @@ from ctscribe import ontology
 from ctscribe.ontology import Language
 from ctscribe.report.choice import phrasing
 from ctscribe.report.english import plural
-from ctscribe.report.parse.patterns import Name, Pattern, Words, pattern
+from ctscribe.report.parse.patterns import Name, Pattern, Words, pattern, required_literals
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Lexicon:
         regions: names of places; each means region ids.
         attributes: names of attribute values; each means (attribute, value) pairs.
         cues: compiled cue patterns by name.
+        masking: every match of the cue "masked" contains one of these.
         elsewhere_kinds: kinds whose plain names belong to other organs too.
         topics: what headings add, by topic.
         headed: how each topic, and each section that is no topic, is headed.
@@ -59,6 +60,7 @@ class Lexicon:
     regions: Words
     attributes: Words
     cues: dict[str, re.Pattern[str]]
+    masking: tuple[str, ...]
     elsewhere_kinds: frozenset[str]
     topics: dict[str, Topic]
     headed: dict[str, re.Pattern[str]]
@@ -222,6 +224,7 @@ def lexicon(language: Language) -> Lexicon:
         regions=Words(_region_patterns(language)),
         attributes=Words(_attribute_patterns(language)),
         cues=cues,
+        masking=tuple({literal for regex in table["masked"] for literal in required_literals(regex) or ("",)}),
         elsewhere_kinds=frozenset(table["elsewhere"]["kinds"]),
         topics=dict(_topics(table["topics"])),
         headed={name: re.compile(regex) for name, regex in headed.items()},

@@ -107,18 +107,17 @@ def pattern(means: Any, regex: str) -> Pattern:
 def required_literals(regex: str) -> tuple[str, ...]:
     """Strings of which every match of `regex` contains at least one, () when that cannot be told.
 
-    The longest run of letters outside every group, class and optional part; failing that, the same for each alternative
-    of the first group.
+    The longest run of letters outside every group, class and optional part, or the same for each alternative of a group
+    where the shortest of those is longer: the longer a literal, the fewer sentences hold it.
     """
     plain, groups = _outline(re.sub(r"\[[^\]]*\]", ".", re.sub(r"\\.", ".", regex)))
     runs = _LETTERS.findall(plain)
-    if runs:
-        return (max(runs, key=len),)
+    found = [(max(runs, key=len),)] if runs else []
     for body in groups:
         options = [required_literals(option) for option in _alternatives(body)]
         if all(options):
-            return tuple(dict.fromkeys(literal for option in options for literal in option))
-    return ()
+            found.append(tuple(dict.fromkeys(literal for option in options for literal in option)))
+    return max(found, key=lambda literals: min(map(len, literals)), default=())
 
 
 def _outline(regex: str) -> tuple[str, list[str]]:

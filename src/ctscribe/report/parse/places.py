@@ -44,7 +44,7 @@ _BONES = (
 _SIDES = re.compile(
     r"\b(?:right|left) (?:minor |major |oblique |horizontal |interlobar )?fissure\b"
     r"|\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
-    r"|(?<=, )(?:right|left|bilateral)(?=[,:;)]|$)"
+    r"|, (?:right|left|bilateral)(?=[,:;)]|$)"
     r"|\b(?:right|left|bilateral) (?:peri|supra|infra)hilar\b|\b(?:right|left) para-?mediastinal\b"
     r"|\balong the (?:right|left)\b(?! (?:major|minor|oblique|horizontal))"
     r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
@@ -75,17 +75,23 @@ def named_by_rule(
     if language == "zh":
         yield from _chinese(sentence, headed)
         return
-    for match in _LOBES.finditer(sentence):
-        if lobes := _english_lobes(match, sentence, headed):
-            yield match.start(), match.end(), lobes, True
-    for match in _LUNGS.finditer(sentence):
-        yield match.start(), match.end(), ("lungs",), True
-    for pattern, stem in _PAIRS:
-        for match in pattern.finditer(sentence):
-            yield match.start(), match.end(), (f"right_{stem}", f"left_{stem}"), True
+    if "lobe" in sentence or "zone" in sentence:
+        for match in _LOBES.finditer(sentence):
+            if lobes := _english_lobes(match, sentence, headed):
+                yield match.start(), match.end(), lobes, True
+    if "lung" in sentence:
+        for match in _LUNGS.finditer(sentence):
+            yield match.start(), match.end(), ("lungs",), True
+    two = "both" in sentence or "bilateral" in sentence
+    if two:
+        for pattern, stem in _PAIRS:
+            for match in pattern.finditer(sentence):
+                yield match.start(), match.end(), (f"right_{stem}", f"left_{stem}"), True
     for pattern, region in _BONES:
         for match in pattern.finditer(sentence):
             yield match.start(), match.end(), (region,), True
+    if not (two or "right" in sentence or "left" in sentence or "side" in sentence):
+        return
     for pattern, strong in ((_SIDES, True), (_WEAK_SIDES, False)):
         for match in pattern.finditer(sentence):
             yield match.start(), match.end(), _bare_side(match.group()), strong

@@ -61,7 +61,9 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
     lobe = next((topic.place for topic in topics if topic.place.endswith("_lobe")), "")
     if lobe and "segment" in sentence:
         sentence = segments_in(sentence, lobe)
-    visible = scope.masked(words.cues["masked"], sentence)
+    visible = sentence
+    if any(literal in sentence for literal in words.masking):
+        visible = scope.masked(words.cues["masked"], sentence)
     found = scan.mentions(visible, words, topics)
     further = scan.further_mentions(sentence, words)
     if not found and not further:

@@ -25,8 +25,8 @@ _ZH_UNITS = (
     (re.compile(r"(?<=\d)\s*乘\s*(?=\d)"), "x"),
 )
 _EN_SPLIT = re.compile(
-    r"""(?<!\d)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bapprox)(?<!\bser)(?<!\bim)(?<!\bimg)\.(?=\s|$|["•])
-                                    # a full stop that is no decimal point and ends no abbreviation
+    r"""\.(?=\s|$|["•])(?<!\d\.)      # a full stop that is no decimal point
+      (?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bapprox\.)(?<!\bser\.)(?<!\bim\.)(?<!\bimg\.)  # ... and ends a word
     | (?<=\d)\.(?=\s+[A-Z"•]|\s*$)  # ... or that ends a sentence after a number
     | [!\n"•;]|(?<=\s)·(?=\s)      # bullets and CT-RATE's quote marks
     | \?(?=\s+[A-Z])                # a question outside brackets
