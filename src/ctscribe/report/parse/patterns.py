@@ -112,7 +112,7 @@ def required_literals(regex: str) -> tuple[str, ...]:
     """
     plain, groups = _outline(re.sub(r"\[[^\]]*\]", ".", re.sub(r"\\.", ".", regex)))
     runs = _LETTERS.findall(plain)
-    found = [(max(runs, key=len),)] if runs else []
+    found: list[tuple[str, ...]] = [(max(runs, key=len),)] if runs else []
     for body in groups:
         options = [required_literals(option) for option in _alternatives(body)]
         if all(options):
