@@ -20,6 +20,7 @@ from ctscribe.language.adapt import ADAPTER
 from ctscribe.language.config import Compress
 from ctscribe.language.fusion import Memory
 from ctscribe.language.plan import visual_fields
+from ctscribe.language.rows import few_rows
 
 
 class EncoderDecoder(nn.Module):
@@ -78,13 +79,14 @@ class EncoderDecoder(nn.Module):
     ) -> Int[Tensor, "n t"]:
         """The tokens after the prompt; the decoder's cache keeps keys and values of the states from the first step."""
         states, valid = self.states(memory)
-        made = self.host.generate(
-            encoder_outputs=_outputs(states, self.host),
-            attention_mask=valid.long(),
-            decoder_input_ids=prompt,
-            decoder_attention_mask=attention_mask,
-            **options,
-        )
+        with few_rows(self.host, len(prompt) * options.get("num_beams", 1)):
+            made = self.host.generate(
+                encoder_outputs=_outputs(states, self.host),
+                attention_mask=valid.long(),
+                decoder_input_ids=prompt,
+                decoder_attention_mask=attention_mask,
+                **options,
+            )
         return made[:, prompt.shape[1] :]
 
 

@@ -28,6 +28,7 @@ from ctscribe.language.adapt import ADAPTER
 from ctscribe.language.config import Compress, Strategy
 from ctscribe.language.gated import GatedCrossAttention
 from ctscribe.language.plan import ONLY, Readers, quarter_of, readers_of
+from ctscribe.language.rows import few_rows
 from ctscribe.language.two_pass import Bridge, read_twice
 from ctscribe.layers import Remembered
 
@@ -228,5 +229,7 @@ class FusedDecoder(nn.Module):
         self, prompt: Int[Tensor, "b l"], attention_mask: Int[Tensor, "b l"], memory: Memory, **options: Any
     ) -> Int[Tensor, "n t"]:
         """The tokens after the prompt; keys and values of the memory are computed here, once."""
-        made = self.host.generate(input_ids=prompt, attention_mask=attention_mask, **options, **self.remember(memory))
+        remembered = self.remember(memory)
+        with few_rows(self.host, len(prompt) * options.get("num_beams", 1)):
+            made = self.host.generate(input_ids=prompt, attention_mask=attention_mask, **options, **remembered)
         return made[:, prompt.shape[1] :]
