@@ -22,6 +22,10 @@ _SAME_MM = 1.0
 _ONE_ON_A_SIDE = ("pleural_effusion", "pneumothorax")
 
 
+# One place in the ontology, but measured part by part.
+_IN_PARTS = ("aortic_aneurysm",)
+
+
 @dataclass(eq=False)
 class _Said:
     """A finding as far as it is known by now, and where it was first stated.
@@ -65,9 +69,16 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
         last = current or last
     stated = {s.finding.kind for s in said if s.finding.status != "absent"}
     named = {s.finding.kind for s in said if s.finding.status != "absent" and not s.announced}
-    vain = [s for s in said if (s.qualified and s.finding.kind in stated) or (s.announced and s.finding.kind in named)]
+    vain = [
+        s for s in said if (_leaves_some(s) and s.finding.kind in stated) or (s.announced and s.finding.kind in named)
+    ]
     vain += [s for s in said if s.finding.kind in _ONE_ON_A_SIDE and _placed_elsewhere(s.finding, said)]
     return list(dict.fromkeys(s.finding for s in said if s not in vain))
+
+
+def _leaves_some(said: _Said) -> bool:
+    """Whether a denial is of some only: "no new nodule", "the descending aorta is normal"."""
+    return said.qualified or (said.finding.status == "absent" and said.finding.kind in _IN_PARTS)
 
 
 def _placed_elsewhere(finding: Finding, said: list[_Said]) -> bool:

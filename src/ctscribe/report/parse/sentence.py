@@ -81,7 +81,8 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
             name = sentence[draft.mention.start : draft.mention.end]
             known = bool(words.cues["definite"].match(sentence[: draft.mention.start]))
             aside = scope.bracket_of(draft.mention, sentence) is not None
-            bare, before = finding == Finding(finding.kind), sentence[: draft.mention.start]
+            bare, begin = finding == Finding(finding.kind), draft.mention.start
+            before = sentence[max(0, begin - 60) : begin]
             again, refers = (bare and words.cues[cue].search(before) for cue in ("explains", "refers"))
             new = Reading(finding, (name,), None, said.qualified, known, aside, bool(again), bool(refers))
             readings[finding] = _together(readings[finding], new) if finding in readings else new
