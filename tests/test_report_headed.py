@@ -180,3 +180,36 @@ def test_calcification_of_two_vessels_is_both() -> None:
 
 def test_slips_in_sides_are_put_right() -> None:
     assert said("5 mm nodlue in the rigth upper lobe.") == said("5 mm nodule in the right upper lobe.")
+
+
+@pytest.mark.parametrize("form", ["Pleura: {}", "Pleura - {}", "PLEURA\n{}", "Pleura; {}"])
+def test_a_heading_may_end_in_other_marks(form: str) -> None:
+    assert said(form.format("no fluid.")) == ["-pleural_effusion"]
+
+
+def test_keys_and_values_complete_the_nodule_they_follow() -> None:
+    text = "LUNG NODULES:\nNodule #1: Location: Right upper lobe. Size: 6.2 mm. Density: Ground glass."
+    (finding,) = parse(text, "en")
+    assert finding == Finding("lung_nodule", "present", ("right_upper_lobe",), (6.2,), (("density", "ground_glass"),))
+
+
+def test_sides_in_brackets() -> None:
+    assert said("Effusions (small R, trace L).") == ["+pleural_effusion right_pleura", "+pleural_effusion left_pleura"]
+    assert said("Nodules: (R) 5 mm upper lobe; (L) 7 mm lower lobe.") == [
+        "+lung_nodule right_upper_lobe 5",
+        "+lung_nodule left_lower_lobe 7",
+    ]
+
+
+def test_words_that_deny_in_part_do_not_deny() -> None:
+    assert said("The pleural effusion has not resolved.") == ["+pleural_effusion"]
+    assert said("Near complete resolution of the lingular consolidation.") == ["+consolidation lingula"]
+    assert said("6 mm non-calcified nodule in the lingula.") == ["+lung_nodule lingula 6"]
+    assert said("Normal descending aorta. Ascending aortic aneurysm, 4.5 cm.") == ["+aortic_aneurysm aorta 45"]
+
+
+def test_what_goes_with_a_thing_lies_where_it_does() -> None:
+    assert said("Consolidation in the lingula with surrounding ground glass.") == [
+        "+consolidation lingula",
+        "+ground_glass_opacity lingula",
+    ]

@@ -19,11 +19,14 @@ _COORDINATION = re.compile(r"^[\s,]*(?:and|or|versus|vs|,|&|-|/|及|和|或|、|
 _COUNTED = frozenset({"lung_nodule", "mass", "calcified_granuloma", "cavity"})
 # Kinds of which one sentence may give several sizes.
 _SEVERAL = _COUNTED | {"lymphadenopathy", "bone_lesion", "thyroid_nodule", "hepatic_cyst", "adrenal_nodule"}
+# Kinds that are rarely said of one place.
+_DIFFUSE = frozenset({"emphysema", "mosaic_attenuation_pattern"})
 # Kinds that people measure, though no model gives their size.
 _MEASURED = frozenset({"lung_opacity", "ground_glass_opacity", "consolidation"})
 _WITH = re.compile(r" with (?:[a-z]+ )?")
 _ACCOMPANIED = re.compile(
-    r"(?:,? with)?(?: an?| some)? (?:associated|surrounding|adjacent|accompanying|superimposed)(?: [a-z-]+){0,2} "
+    r",? with (?:[a-z-]+ ){0,3}"
+    r"|(?:,? and)?(?: an?| some)? (?:associated|surrounding|adjacent|accompanying|superimposed) (?:[a-z-]+ ){0,2}"
 )
 _JOINED = re.compile(r" and | or | ?and/or | ?/ ?")
 # "A, likely B": B is said of A, and lies where A does.
@@ -243,7 +246,7 @@ def _share(
         between = sentence[first.mention.end : second.mention.start]
         joined = _JOINED.fullmatch(between) is not None and not first.trailing and _in_the_lungs(first, second)
         alike = joined or _accompanied(sentence, first, second)
-        if not second.places and ((alike and second.kind not in _COUNTED) or _VERSUS.fullmatch(between)):
+        if not second.places and ((alike and second.kind not in _COUNTED | _DIFFUSE) or _VERSUS.fullmatch(between)):
             second.places = [regions for place in first.places if (regions := placed(second.kind, place))]
     for draft in drafts:
         if not draft.places:
