@@ -239,6 +239,13 @@ def test_a_resolved_configuration_is_a_recipe(recipe: Path, tmp_path: Path) -> N
     assert (tmp_path / "again" / "steps").read_text() == "5"
 
 
+def test_what_would_be_trained_can_be_shown(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert table.run(["train", "mine", "steps=7", "--show"]) == 0
+    assert capsys.readouterr().out == "recipe: mine\nsteps: 7\n"
+    assert table.run(["train", "mine", "--show", "--out", "run"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["recipes"]
+
+
 def test_an_unknown_key_is_wrong_use(recipe: Path, capsys: pytest.CaptureFixture) -> None:
     assert table.run(["train", "mine", "step=7"]) == 2
     assert "steps" in capsys.readouterr().err

@@ -37,6 +37,19 @@ def test_every_option_has_its_words_its_default_and_its_meaning() -> None:
     assert {"classical", "totalsegmentator", "lungmask"} <= set(facts["segmenters"])
 
 
+def test_the_printed_list_says_the_default_of_every_option(capsys: pytest.CaptureFixture) -> None:
+    assert table.run(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for start in (
+        "encoder.backbone: pyramid | ",
+        "encoder.positions: list of rope | learned | none = rope, rope, rope  --",
+        "scene.edges_off: list of spatial | anatomical | learned = none  --",
+        "encoder.public.weights: str = ''  --",
+        "encoder.skip_air: bool = False  --",
+    ):
+        assert any(line.startswith(start) for line in lines), start
+
+
 def test_the_memory_table_has_a_line_for_each_way_of_learning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

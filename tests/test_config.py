@@ -126,6 +126,7 @@ def test_overriding_equals_constructing(run: Run, seed: int, ema: bool, lr: floa
         ("optim.clip=2", Run(optim=Optim(lr=1e-3, clip=2.0))),
         ("optim={lr: 2.0}", Run(optim=Optim(lr=2.0, clip=None))),
         ("stages.1.steps=7", Run(stages=(Stage("first"), Stage("second", 7)))),
+        ("stages.*.steps=7", Run(stages=(Stage("first", 7), Stage("second", 7)))),
         ("stages.0.optim.lr=2", Run(stages=(Stage("first", optim=Optim(lr=2.0)), Stage("second", 20)))),
         ("stages=[{name: only}]", Run(stages=(Stage("only"),))),
         ("windows=[[0, 1], [2, 3]]", Run(windows=((0.0, 1.0), (2.0, 3.0)))),

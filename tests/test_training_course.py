@@ -13,10 +13,12 @@ from tests import tiny as small
 from ctscribe import checkpoint, ontology
 from ctscribe.data.batch import Sample
 from ctscribe.data.store import StoreLayout, StudyStore, StudyStoreWriter
+from ctscribe.errors import ConfigError, UsageError
 from ctscribe.facts import canonical, facts_of, findings_of
 from ctscribe.report.parse import parse
 from ctscribe.training import course
-from ctscribe.training.course import HELDOUT_SEED, VALIDATION_SEED, auroc
+from ctscribe.training.course import HELDOUT_SEED, VALIDATION_SEED, PhantomData, auroc
+from ctscribe.training.pretraining.transfer import StartConfig
 from ctscribe.training.routed import BALANCE, with_balance
 from ctscribe.training.wording import WordingSamples, collate_wording, with_every_negative
 from recipes import demo, tiny
@@ -70,6 +72,45 @@ def test_seed_ranges_of_training_validation_and_heldout_never_meet() -> None:
     data = demo.config().data
     assert data.first_seed + data.studies <= VALIDATION_SEED
     assert VALIDATION_SEED + data.validation <= HELDOUT_SEED
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"studies": 0},
+        {"validation": 0},
+        {"processes": 0},
+        {"longest_report": 0},
+        {"variety": 7.0},
+        {"crowding": 0.0},
+        {"first_seed": -1},
+        {"languages": ()},
+        {"first_seed": VALIDATION_SEED - 1, "studies": 2},
+    ],
+)
+def test_phantoms_that_cannot_be_drawn_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"data.{next(iter(wrong))}|reach into the seeds"):
+        PhantomData(**wrong)
+
+
+def test_a_plan_that_does_not_fit_the_network_is_refused_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(course, "open_data", drawn)
+    monkeypatch.setattr(course, "tokenizer_of", lambda *_: small.tokenizer())
+    config = tiny.config()
+    for wrong, words in (
+        (replace(config.train, device="nonsense"), "cannot be used"),
+        (replace(config.train, stages=(replace(config.train.stages[0], losses={"none": 1.0}),)), "unknown loss"),
+        (replace(config.train, stages=(replace(config.train.stages[0], trainable=("lang.*",)),)), "no parameter"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            course.run(replace(config, train=wrong), tmp_path)
+    with pytest.raises(UsageError, match="no such file"):
+        course.run(replace(config, start=StartConfig("nowhere.pt")), tmp_path)
 
 
 def test_wording_sample_is_a_function_of_its_index_and_says_its_findings() -> None:

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ctscribe.errors import ConfigError, TrainingError
+from ctscribe.errors import ConfigError, TrainingError, UsageError
 from ctscribe.training.loop import PATIENCE, train
 from ctscribe.training.losses import LossValue
 from ctscribe.training.order import ordered_batches
-from ctscribe.training.stages import Stage, TrainConfig
+from ctscribe.training.stages import Stage, TrainConfig, trainable_names
 
 
 @dataclass(frozen=True)
@@ -394,6 +394,38 @@ def test_a_plan_that_cannot_run_is_refused_at_once(stages: tuple[Stage, ...], wo
     with pytest.raises(ConfigError) as caught:
         train(Tied(), plan(stages=stages), source, LOSSES, tmp_path)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"log_every": 0}, "train.log_every"),
+        ({"keep": 0}, "train.keep"),
+        ({"threads": -3}, "train.threads"),
+        ({"ema": 1.5}, "train.ema"),
+        ({"betas": (0.9, 1.0)}, "train.betas"),
+        ({"clip": -1.0}, "train.clip"),
+        ({"checkpoint_every": -1}, "train.checkpoint_every"),
+        ({"validate_every": -1}, "train.validate_every"),
+        ({"device": "nonsense"}, "device 'nonsense' cannot be used"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+        ({"stages": (Stage("a", 1, {"small": 1.0}, final_lr=2.0),)}, "final_lr"),
+        ({"stages": (Stage("a", 1, {"small": 1.0}, weight_decay=-1.0),)}, "weight_decay"),
+        ({"stages": (Stage("a", 1, {"small": 1.0}, muon=("nowhere.*",)),)}, "no parameter matches 'nowhere.*'"),
+    ],
+)
+def test_numbers_and_devices_that_cannot_be_are_refused_at_once(
+    changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(Tied(), plan(**changes), source, LOSSES, tmp_path)
+    assert words in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_patterns_of_muon_for_parts_that_are_not_there_are_passed_over() -> None:
+    stage = Stage("a", 1, {"small": 1.0}, muon=("body.weight", "nowhere.*"))
+    assert set(trainable_names(Tied(), stage)) == {name for name, _ in Tied().named_parameters()}
 
 
 @pytest.mark.parametrize(

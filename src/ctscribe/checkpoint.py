@@ -47,6 +47,7 @@ from ctscribe.language.head import HeadConfig, head_params, with_head
 from ctscribe.language.hosts import host_from_description
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.language.station import Writer
+from ctscribe.layers import usable_device
 from ctscribe.model import CTReportModel, Description, GridContract, ModelConfig, Thresholds
 from ctscribe.tensors import Volume
 
@@ -168,8 +169,9 @@ def load(folder: Path | str | None = None, *, device: str = "cpu", pretrained: P
     Raises:
         CheckpointError: a file is missing or truncated, or the weights do not fit the configuration or the ontology;
             the pretrained decoder is not there, or is another one.
+        UsageError: there is no such device.
     """
-    place = bundled() if folder is None else Path(folder)
+    place, target = bundled() if folder is None else Path(folder), usable_device(device)
     if not place.is_dir():
         raise CheckpointError(
             f"{place}: no such model folder",
@@ -196,7 +198,7 @@ def load(folder: Path | str | None = None, *, device: str = "cpu", pretrained: P
         }
     )
     thresholds = cfg.from_dict(Thresholds, _read_json(place / "decision.json"))
-    return LoadedModel(model.to(device).eval(), info, thresholds)
+    return LoadedModel(model.to(target).eval(), info, thresholds)
 
 
 @dataclass(frozen=True)

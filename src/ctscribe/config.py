@@ -4,7 +4,7 @@ A configuration is any dataclass whose fields are scalars, ``Literal``, ``Path``
 tuples, lists, dictionaries or other such dataclasses. Nothing here knows what the fields mean.
 
 ```
-defaults in the dataclass  <  a YAML or JSON file  <  dotted overrides (optim.lr=3e-4)
+defaults in the dataclass  <  a YAML or JSON file  <  dotted overrides (train.seed=1)
 ```
 
 Keys are checked here, so that a wrong one can be answered with the right one; values are converted by
@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import os
 import types
 import typing
@@ -107,6 +108,24 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
+def check_numbers(cfg: Any, where: str, **limits: tuple[float, float]) -> None:
+    """Refuse numbers of a configuration out of their ranges; None passes.
+
+    Args:
+        where: how the user calls the configuration, such as ``data.``.
+        limits: field -> smallest and largest value.
+
+    Raises:
+        ConfigError: the first that lies outside.
+    """
+    for name, (low, high) in limits.items():
+        value = getattr(cfg, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not low <= number <= high:
+                expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+                raise ConfigError(f"{where}{name}", expected=expected, got=f"{number:g}")
+
+
 # ------------------------------------------------------------------------------------------- in
 def from_dict(cls: type[T], data: Any) -> T:
     """Build ``cls`` from a table of plain values; fields that are not named keep their defaults.
@@ -155,8 +174,8 @@ def load(cls: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:
 def apply_overrides(cfg: T, overrides: Iterable[str]) -> T:
     """A copy of ``cfg`` with ``key.of.field=value`` texts applied, left to right.
 
-    Numbers index tuples and lists (``stages.0.steps=100``); ``None`` and ``null`` stand for None;
-    tuples are written ``[1, 2]``, ``(1, 2)`` or ``1,2``.
+    Numbers index tuples and lists (``stages.0.steps=100``), ``*`` stands for each entry (``stages.*.steps=100``);
+    ``None`` and ``null`` stand for None; tuples are written ``[1, 2]``, ``(1, 2)`` or ``1,2``.
 
     Raises:
         ConfigError: not of the form key=value, an unknown key, or a value that does not fit.
@@ -169,7 +188,7 @@ def _overridden(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"{override!r} is not an override", expected="key=value, such as optim.lr=3e-4")
+            raise ConfigError(f"{override!r} is not an override", expected="key=value, such as train.seed=1")
         _set(result, key.strip().split("."), _Text(text.strip()), key.strip())
     return result
 
@@ -177,6 +196,10 @@ def _overridden(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
 def _set(node: Any, steps: Sequence[str], value: _Text, key: str) -> None:
     """Put ``value`` at the end of a path through tables and lists, in place."""
     step: str | int = steps[0]
+    if isinstance(node, list) and step == "*":
+        for place in range(len(node)):
+            _set(node, [str(place), *steps[1:]], value, key)
+        return
     if isinstance(node, list):
         if not steps[0].isdecimal() or int(steps[0]) >= len(node):
             raise ConfigError(

@@ -12,6 +12,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ctscribe.errors import UsageError
+
 UNHEARD = -1e4
 """Added to an attention score, it leaves a weight of exactly zero; finite, so that rows of it stay numbers."""
 SAMPLES = 64
@@ -223,6 +225,26 @@ class Block(nn.Module):
         )
         x = x + heard
         return x + self.mlp(self.norm2(x)), weights
+
+
+def usable_device(word: str) -> torch.device:
+    """A torch device on which a tensor can be made.
+
+    Raises:
+        UsageError: no such device, or not on this machine.
+    """
+    try:
+        device = torch.device(word)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise UsageError(
+            f"device {word!r} cannot be used",
+            expected="cpu" if not cards else "cpu, cuda" + "".join(f", cuda:{n}" for n in range(cards)),
+            got=str(error).split(",")[0].split("\n")[0][:120],
+            hint="install a torch built for your GPU" if word.startswith("cuda") and not cards else None,
+        ) from error
+    return device
 
 
 def fingerprint(host: nn.Module) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import shlex
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -15,12 +17,15 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import torch
 import typer
 from pydicom.dataset import Dataset
 from tests import badinput as bad
+from tests import tiny as small
 
 from ctscribe import ontology
 from ctscribe.cli import table
+from ctscribe.cli.train import overridden, resolve
 from ctscribe.data import IngestPolicy, load_study
 from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Sample
@@ -30,13 +35,16 @@ from ctscribe.data.reword import Reword
 from ctscribe.errors import InputRefused
 from ctscribe.impression.retrieval import library
 from ctscribe.impression.station import Station
-from ctscribe.model import GridContract
+from ctscribe.model import CTReportModel, GridContract
 from ctscribe.phantom import GridSpec, LesionPrior
 from ctscribe.report import Finding
 from ctscribe.tensors import Affine, Volume
 from ctscribe.training import phantoms, prepare
+from ctscribe.training.course import CourseConfig
 from ctscribe.training.phantoms import PhantomPlan
 from ctscribe.training.prepare import Preparation
+from ctscribe.training.pretraining.model import with_heads
+from ctscribe.training.stages import trainable_names
 
 
 def straight(folder: Path) -> Path:
@@ -279,6 +287,38 @@ def test_every_option_of_a_command_is_read(name: str, command: Callable[..., Any
     assert isinstance(function, ast.FunctionDef)
     read = {node.id for part in function.body for node in ast.walk(part) if isinstance(node, ast.Name)}
     assert set(inspect.signature(command).parameters) <= read, name
+
+
+def trainings() -> Iterator[tuple[str, str]]:
+    """(where, command) for every training that the documents, the recipes and the help show."""
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "recipes").glob("*.py")]
+    for page in [*pages, *(root / "src").rglob("*.py")]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for match in re.finditer(r"(torchrun [^\n`]*)?ctscribe train ([a-z_]+)(?= )([^\n`#|&;]*)", text):
+            yield page.relative_to(root).as_posix(), match[0]
+
+
+def test_every_training_that_is_shown_can_be_started() -> None:
+    """Its keys exist, its patterns fit the network that it builds, and its processes can share its passes."""
+    tried = 0
+    for where, line in trainings():
+        name, *words = shlex.split(line.partition("ctscribe train ")[2])
+        if not (Path(__file__).parents[2] / "recipes" / f"{name}.py").is_file():
+            continue
+        keys = [word for word in words if re.match(r"[a-z_.*0-9]+=[^.]", word)]
+        config = overridden(resolve(name)[1], [key for key in keys if "NAME" not in key and "STORE" not in key])
+        processes = [int(n) for n in re.findall(r"--nproc-per-node (\d+)", line)]
+        for stage in config.train.stages if processes else ():
+            assert stage.accumulate % processes[0] == 0, f"{where}: {line}"
+        if isinstance(config, CourseConfig) and any(key.startswith("model.encoder") for key in keys):
+            with torch.device("meta"):
+                model = CTReportModel(config.model, small.tokenizer())
+                names = (loss for stage in config.train.stages for loss in stage.losses)
+                learner = with_heads(model, config.pretrain, names)
+            assert all(trainable_names(learner, stage) for stage in config.train.stages), f"{where}: {line}"
+        tried += 1
+    assert tried > 15
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -124,6 +126,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(loop, "plot_losses", lambda folder: None)
     monkeypatch.setattr(track, "open_boards", lambda names, *_: asked.append(tuple(names)) or ())
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
     return asked
 
 

@@ -123,10 +123,17 @@ def memory_rows() -> list[dict[str, Any]]:
     return [dataclasses.asdict(row) | sums(row) for row in memory_table()]
 
 
+def _choices(option: dict[str, Any]) -> str:
+    """The words of an option, the default first; else its type and its default, which a list of words has as well."""
+    words, default = " | ".join(option["words"]), option["default"]
+    if not words:
+        return f"{option['type']} = {default if default != '' else repr(default)}"
+    return f"list of {words} = {', '.join(default) or 'none'}" if isinstance(default, list) else words
+
+
 def _print(facts: dict[str, Any]) -> None:
     for option in facts["options"]:
-        words = " | ".join(option["words"]) or f"{option['type']} = {option['default']}"
-        print(f"{option['option']}: {words}  -- {option['about']}")
+        print(f"{option['option']}: {_choices(option)}  -- {option['about']}")
     for loss in facts["losses"]:
         print(f"loss {loss['loss']}  -- {loss['about']}")
     print(f"segmenters: {' | '.join(facts['segmenters'])}")

@@ -67,9 +67,12 @@ class Certainty(StrEnum):
 
 LANGUAGE = typer.Option(Language.en, "--lang", help="Language of the report.")
 CONTEXT = typer.Option(
-    "", "--context", metavar="KEY=VALUE,...", help="What is known: age=61,smoker=true, or a JSON or YAML file."
+    "",
+    "--context",
+    metavar="KEY=VALUE,...",
+    help="What the guidelines may know of the patient: age=61,sex=female,smoker=true, or a JSON or YAML file.",
 )
-PRIOR = typer.Option(None, "--prior", metavar="PATH", help="Earlier scan, for models trained with one.")
+PRIOR = typer.Option(None, "--prior", metavar="PATH", help="Earlier scan of the patient, for models trained with one.")
 DAYS = typer.Option(
     None,
     "--prior-days",
@@ -85,10 +88,12 @@ MODEL = typer.Option(None, "--model", metavar="DIR", help="Model folder; default
 
 def report(
     path: Path = PATH,
-    out: Path | None = typer.Option(None, "--out", metavar="DIR", help="Write report.txt, .json and .html here."),
+    out: Path | None = typer.Option(
+        None, "--out", metavar="DIR", help="Write report.txt, .json and .html here; default: only print."
+    ),
     lang: Language = LANGUAGE,
     series: str | None = SERIES,
-    as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout."),
+    as_json: bool = typer.Option(False, "--json", help="Machine-readable result on stdout instead of the text."),
     model: Path | None = MODEL,
     pretrained: str | None = typer.Option(
         None, "--pretrained", metavar="DIR", help="Where the pretrained decoder lies that the model folder names."
@@ -101,7 +106,9 @@ def report(
     labs: Path | None = LABS,
     segmenter: str = SEGMENTER,
     certainty: Certainty = typer.Option(
-        Certainty.text, "--certainty", help="words: sentences say likely or possible by calibrated probability."
+        Certainty.text,
+        "--certainty",
+        help="text: sentences as the model wrote them; words: they say likely or possible by calibrated probability.",
     ),
     writer: str = WRITER,
     llm: str = LLM,
@@ -136,6 +143,7 @@ def report(
     * `ctscribe report study/ --out report --context age=61,smoker=true,screening=false`
     * `ctscribe report study/ --certainty words --lang both`
     * `ctscribe report scan.nii.gz --out report --segmenter labelmap:masks.nii.gz --regions-scheme totalsegmentator_v2`
+    * `ctscribe report study/ --model run/checkpoint --prior earlier/ --history "Fever for four days." --labs labs.yaml`
     * `ctscribe report scan.nii.gz --json | jq '.report.findings[].kind'`
     * `ctscribe report study/ --out report --writer server --llm qwen3 --endpoint http://127.0.0.1:8000/v1`
     """

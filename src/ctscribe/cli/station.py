@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from ctscribe.impression.writers import Writer
 
 WRITER = typer.Option(
-    "rules", "--writer", help="Who writes the impression: rules, openai, server, local, tuned or head."
+    "rules",
+    "--writer",
+    metavar="NAME",
+    help="Who writes: rules; openai (--llm), server (--llm, --endpoint); local, tuned, head (--llm-folder).",
 )
 LLM = typer.Option("", "--llm", metavar="NAME", help="Model at the endpoint, such as gpt-5.1.")
 ENDPOINT = typer.Option("", "--endpoint", metavar="URL", help="OpenAI-compatible server, ending in /v1.")
@@ -29,7 +32,10 @@ GRAMMAR = typer.Option(
     False, "--grammar", help="Local and tuned models can write nothing but what the findings support."
 )
 LLM_SET = typer.Option(
-    None, "--llm-set", metavar="KEY=VALUE", help="Limits of the endpoint (EndpointConfig), such as retries=1."
+    None,
+    "--llm-set",
+    metavar="KEY=VALUE",
+    help="Limits of the endpoint, such as retries=1; several times; a wrong key lists all.",
 )
 DOCUMENTS = typer.Option(
     None,
@@ -41,7 +47,9 @@ EMBEDDINGS = typer.Option(
     None, "--embeddings", metavar="DIR", help="Text encoder in a folder: your documents are found by meaning as well."
 )
 GUIDELINES = typer.Option(None, "--guidelines", metavar="DIR", help="Folder with your own guideline tables (YAML).")
-USE = typer.Option(None, "--use", metavar="ID", help="Use only this guideline; may be given several times.")
+USE = typer.Option(
+    None, "--use", metavar="ID", help="Use only this guideline (fleischner_2017, ...); may be given several times."
+)
 
 
 def station(
@@ -90,8 +98,6 @@ def _writer(
     from ctscribe.impression.writers import Choice
     from ctscribe.pipeline.writers import make
 
-    if name == "rules" and (llm or endpoint or any(folders) or limits):
-        raise UsageError("a language model is named", expected="another --writer with it")
     if (limits or endpoint) and not llm:
         option = "--llm-set" if limits else "--endpoint"
         raise UsageError(f"{option} without --llm", expected="--llm NAME, the model at the endpoint")

@@ -15,27 +15,45 @@ from ctscribe.errors import UsageError
 
 def train(
     recipe: str = typer.Argument(
-        ..., metavar="RECIPE", help="A recipe's name (`demo`), a .py file, or the resolved .yaml of an earlier run."
+        ...,
+        metavar="RECIPE",
+        help="tiny, demo, small, curriculum, beside, impression_head or impression_lora; a .py file; or the "
+        "recipe.yaml of an earlier run.",
     ),
-    overrides: list[str] | None = typer.Argument(None, metavar="[KEY=VALUE]...", help="Dotted overrides."),
-    out: Path | None = typer.Option(None, "--out", metavar="DIR", help="Run folder; default runs/RECIPE."),
+    overrides: list[str] | None = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="What is different, such as train.seed=1; --show lists the keys."
+    ),
+    out: Path | None = typer.Option(
+        None, "--out", metavar="DIR", help="Run folder; default runs/RECIPE. A run that is there is continued."
+    ),
+    show: bool = typer.Option(False, "--show", help="Print the resolved configuration, and train nothing."),
 ) -> None:
     """Train a model: RECIPE says what, KEY=VALUE says what is different this time.
 
-    The resolved configuration is saved in the run folder and can be given as RECIPE again.
+    The resolved configuration is saved in the run folder and can be given as RECIPE again. A run that was stopped goes
+    on when the same line is given again. The model folder is DIR/checkpoint. `*` in a key stands for every entry of a
+    list; `ctscribe models` explains the keys below `model`, the page Configuration all of them.
 
     Examples:
 
-    * `ctscribe train demo`
+    * `ctscribe train tiny`
+    * `ctscribe train demo --show`
     * `ctscribe train demo train.stages.1.steps=200 --out runs/short`
-    * `ctscribe train runs/short/recipe.yaml`
-    * `torchrun --nproc-per-node 8 --no-python ctscribe train demo train.device=cuda`
+    * `ctscribe train runs/short/recipe.yaml --out runs/again`
+    * `ctscribe train beside data.prepared=store --out run`
+    * `torchrun --nproc-per-node 8 --no-python ctscribe train demo train.device=cuda 'train.stages.*.accumulate=8'`
     """
     from ctscribe.cli import screen
+    from ctscribe.config import dump_yaml
     from ctscribe.engines.world import connected
 
     module, base, name = resolve(recipe)
     config = overridden(base, list(overrides or []))
+    if show:
+        if out is not None:
+            raise UsageError(f"--out {out} with --show", expected="one of them: --show trains nothing")
+        print(dump_yaml(config), end="")
+        return
     run_dir = out or Path("runs") / name
     screen.output_folder(run_dir)
     with connected() as world:

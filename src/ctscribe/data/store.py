@@ -394,7 +394,7 @@ def read_layout(root: Path) -> StoreLayout:
         raise UsageError(
             f"{root} is not a study store",
             expected="a folder with store.json",
-            hint="fill one with `python -m ctscribe.training.phantoms --out DIR`",
+            hint="fill one with `ctscribe prepare ROOT --out STORE`",
         ) from error
     if plain.get("format") != FORMAT:
         raise UsageError(f"{root}: format of the store", expected=str(FORMAT), got=str(plain.get("format")))

@@ -212,7 +212,11 @@ def read(words: str, base: Context | None = None) -> Context:
     if wrong := [pair for pair in pairs if "=" not in pair]:
         known = ", ".join(f.name for f in fields(Context) if f.name not in ("prior", "details", "extra"))
         raise UsageError(f"--context: {wrong[0]!r}", expected=f"key=value, with a key out of {known}")
-    return config.apply_overrides(base or Context(), pairs)
+    try:
+        return config.apply_overrides(base or Context(), pairs)
+    except UsageError as error:
+        error.what = f"--context: {error.what}"
+        raise
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:

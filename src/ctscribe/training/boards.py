@@ -45,6 +45,16 @@ def open_boards(names: Sequence[str], run_dir: Path, last_step: int) -> tuple[Sc
     return tuple(opened)
 
 
+def check_boards(names: Sequence[str]) -> None:
+    """Refuse boards whose packages are not installed.
+
+    Raises:
+        DependencyMissing: names the package.
+    """
+    for name in names:
+        _package(name)
+
+
 class TensorBoard:
     """Event files in the run folder; what lies after `last_step` is hidden, as those steps are run again."""
 

@@ -9,6 +9,7 @@ Seeds never overlap: training uses ``first_seed ..``, validation `VALIDATION_SEE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from ctscribe.data.batch import Collate
 from ctscribe.data.store import StudyStore
 from ctscribe.data.withhold import Withhold
 from ctscribe.engines.world import here
-from ctscribe.errors import ConfigError
+from ctscribe.errors import ConfigError, UsageError
 from ctscribe.language.hosts import host_tokenizer
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import CTReportModel, ModelConfig
@@ -41,7 +42,7 @@ from ctscribe.training.phantoms import PhantomPlan, fill_store
 from ctscribe.training.pretraining.model import CONTRASTS, MASKED, PRETRAINING, PretrainConfig, with_heads
 from ctscribe.training.pretraining.transfer import StartConfig, start_from
 from ctscribe.training.routed import as_table, learned_map, with_balance
-from ctscribe.training.stages import Stage, TrainConfig
+from ctscribe.training.stages import Stage, TrainConfig, check_train, trainable_names
 from ctscribe.training.thresholds import LEAST_CHANCE, tune
 from ctscribe.training.wording import Spoken, WordingSamples, collate_wording, train_tokenizer
 
@@ -81,6 +82,20 @@ class PhantomData:
     languages: tuple[ontology.Language, ...] = ontology.LANGUAGES
     crowding: float = 1.0
     prepared: str = ""
+
+    def __post_init__(self) -> None:
+        most = math.inf
+        cfg.check_numbers(self, "data.", studies=(1, most), first_seed=(0, most), validation=(1, most))
+        cfg.check_numbers(self, "data.", processes=(1, most), longest_report=(2, most), variety=(0, 1))
+        cfg.check_numbers(self, "data.", crowding=(1e-6, most))
+        if not self.languages:
+            raise ConfigError("data.languages", expected="en, zh or both", got="none")
+        if not self.prepared and (last := self.first_seed + self.studies) > VALIDATION_SEED:
+            raise ConfigError(
+                "data.studies and data.first_seed reach into the seeds that are kept for validation",
+                expected=f"seeds below {VALIDATION_SEED}",
+                got=f"seeds up to {last - 1}",
+            )
 
 
 @dataclass(frozen=True)
@@ -128,19 +143,25 @@ def run(config: CourseConfig, run_dir: Path | str) -> Path:
     An encoder with ``mapping="routed"`` gets the loss ``routing`` in every stage that trains it and names none.
     """
     folder, world = Path(run_dir), here()
+    check_train(config.train, standard_losses())
+    if config.start.weights and not Path(config.start.weights).is_file():
+        raise UsageError(f"start.weights={config.start.weights}", expected="a file of weights", got="no such file")
     if config.model.encoder.mapping == "routed":
         config = replace(config, train=replace(config.train, stages=with_balance(config.train.stages)))
     with world.main_first():
         if world.main:
             folder.mkdir(parents=True, exist_ok=True)
             cfg.save_resolved(config, folder / "recipe.yaml")
-        studies, validation = open_data(config, folder)
         tokenizer = tokenizer_of(config, folder)
-    for line in prepared.account(config.model.inputs, studies) if world.main else ():
-        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     torch.manual_seed(config.train.seed)
     model = CTReportModel(config.model, tokenizer)
     learner = with_heads(model, config.pretrain, (name for stage in config.train.stages for name in stage.losses))
+    for stage in config.train.stages:
+        trainable_names(learner, stage)  # a plan that does not fit the network is refused before hours of drawing
+    with world.main_first():
+        studies, validation = open_data(config, folder)
+    for line in prepared.account(config.model.inputs, studies) if world.main else ():
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     if config.start.weights:
         begin(learner, config.start, folder, quiet=not world.main)
     source = Sources(config, model.language.tokenizer, studies)

@@ -18,7 +18,7 @@ from ctscribe.language.head import HeadConfig, head_params, with_head
 from ctscribe.language.prompt import ReportTokenizer
 from ctscribe.model import ModelOutputs
 from ctscribe.training.course import load_weights
-from ctscribe.training.impression_pairs import Pair, Pairs, head_target, teach
+from ctscribe.training.impression_pairs import Pair, Pairs, check_course, head_target, teach
 from ctscribe.training.order import Samples
 from ctscribe.training.stages import TrainConfig
 from ctscribe.training.wording import TextBatch
@@ -51,6 +51,9 @@ class HeadCourse:
     variety: float = 0.0
     comments: bool = False
     longest: int = 400
+
+    def __post_init__(self) -> None:
+        check_course(self)
 
 
 class HeadLearner(nn.Module):

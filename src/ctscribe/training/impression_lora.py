@@ -8,6 +8,7 @@ format, and ``tuning.json``, which names the model they belong to.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +21,14 @@ from torch import Tensor, nn
 from ctscribe import config as cfg
 from ctscribe import ontology
 from ctscribe.data.batch import pad_examples
-from ctscribe.errors import ConfigError, DependencyMissing
+from ctscribe.errors import DependencyMissing
 from ctscribe.impression import lines
 from ctscribe.impression.local import TUNING, load_causal, prompt_ids, quietly
 from ctscribe.language.adapt import ADAPTER, adapted_layers, rank_for
 from ctscribe.language.hosts import SMOLLM2, unpack
 from ctscribe.layers import fingerprint
 from ctscribe.model import ModelOutputs
-from ctscribe.training.impression_pairs import Pair, Pairs, teach, tuned_target
+from ctscribe.training.impression_pairs import Pair, Pairs, check_course, teach, tuned_target
 from ctscribe.training.order import Samples
 from ctscribe.training.stages import TrainConfig
 
@@ -57,10 +58,8 @@ class LoraCourse:
     longest: int = 700
 
     def __post_init__(self) -> None:
-        if self.rank < 0 or self.longest < 2:
-            raise ConfigError(
-                "rank or longest", expected="rank from 0, longest from 2", got=f"{self.rank}, {self.longest}"
-            )
+        check_course(self)
+        cfg.check_numbers(self, "", rank=(0, math.inf))
 
 
 @dataclass(frozen=True)

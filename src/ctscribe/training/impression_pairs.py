@@ -7,6 +7,7 @@ number (`tuned_target`), and one that sees findings only and leaves those senten
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from torch import nn
 
 from ctscribe import ontology
+from ctscribe.config import check_numbers
+from ctscribe.errors import ConfigError
 from ctscribe.facts import canonical
 from ctscribe.impression import Context, Statement, lines, write
 from ctscribe.impression.guard import Known
@@ -83,6 +86,17 @@ class Pairs:
         """Characters of the impression; a Chinese one has about a third as many for as many tokens."""
         pair = self[index]
         return len(head_target(pair)) * (3 if pair.language == "zh" else 1)
+
+
+def check_course(course: Any) -> None:
+    """What both impression courses want of their numbers.
+
+    Raises:
+        ConfigError: languages, variety or longest are not what they should be.
+    """
+    check_numbers(course, "", variety=(0, 1), longest=(2, math.inf))
+    if not course.languages:
+        raise ConfigError("languages", expected="en, zh or both", got="none")
 
 
 def patient(rng: np.random.Generator) -> Context:

@@ -55,7 +55,7 @@ from ctscribe.training.saves import (
     write_tensors,
 )
 from ctscribe.training.seeds import seed_everything
-from ctscribe.training.stages import Stage, TrainConfig, check_stages, trainable_names
+from ctscribe.training.stages import Stage, TrainConfig, check_train, trainable_names
 from ctscribe.training.track import Tracker, Window, plot_losses
 
 DataFactory = Callable[[Stage], BatchSource]
@@ -136,7 +136,7 @@ def train(
         KeyboardInterrupt: after a checkpoint was written, when interrupted or terminated.
     """
     world = here()
-    check_stages(config.stages, losses)
+    check_train(config, losses)
     _check_shares(config, world)
     learned = frozenset(n for stage in config.stages for n in trainable_names(model, stage))
     model.to(config.device)

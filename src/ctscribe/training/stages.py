@@ -11,6 +11,7 @@ TrainConfig ── seed, precision, clipping, EMA, checkpoints
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,8 +19,11 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
+from ctscribe.config import check_numbers
 from ctscribe.engines import Parallel
 from ctscribe.errors import ConfigError
+from ctscribe.layers import usable_device
+from ctscribe.training.boards import check_boards
 
 Precision = Literal["float32", "bfloat16"]
 Board = Literal["mlflow", "wandb"]
@@ -44,7 +48,8 @@ class Stage:
         final_lr: the cosine ends at this share of `lr`.
         weight_decay: decoupled decay, on matrices only (never on biases, norms or gates).
         muon: patterns of the weight matrices and convolutions that Muon moves instead of AdamW, see `muon`; best for
-            those inside the network, not for embeddings, tables and last layers.
+            those inside the network, not for embeddings, tables and last layers. Patterns for parts that this network
+            does not have are passed over, unless none matches.
         bucket: neighbouring batches whose studies are sorted by the length of their texts, so that less is padded;
             0 for none, see `order.BucketOrder`.
     """
@@ -140,7 +145,9 @@ def trainable_names(model: nn.Module, stage: Stage) -> tuple[str, ...]:
     """
     fixed = frozenset(model.fixed_params()) if isinstance(model, KeepsWeights) else frozenset()
     names = [name for name, _ in model.named_parameters() if name not in fixed]
-    for pattern in (*stage.trainable, *stage.frozen, *stage.lr_scale, *stage.muon):
+    # A recipe's patterns for Muon are written for one network and hold for its relatives, whose parts differ.
+    lost = stage.muon[:1] if stage.muon and not any(matches(name, stage.muon) for name in names) else ()
+    for pattern in (*stage.trainable, *stage.frozen, *stage.lr_scale, *lost):
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ConfigError(
                 f"stage {stage.name!r}: no parameter matches {pattern!r}",
@@ -174,14 +181,47 @@ def check_stages(stages: Sequence[Stage], loss_names: Iterable[str]) -> None:
                 raise ConfigError(
                     f"stage {stage.name!r}: {key} is {getattr(stage, key)}", expected=f"{key} of at least 1"
                 )
-        if stage.lr <= 0 or stage.warmup < 0 or stage.bucket < 0:
-            raise ConfigError(f"stage {stage.name!r}: lr must be above 0, warmup and bucket not negative")
+        if stage.lr <= 0:
+            raise ConfigError(f"stage {stage.name!r}: lr", expected="above 0", got=f"{stage.lr:g}")
+        check_numbers(
+            stage,
+            f"stage {stage.name!r}: ",
+            warmup=(0, math.inf),
+            bucket=(0, math.inf),
+            final_lr=(0, 1),
+            weight_decay=(0, math.inf),
+        )
         unknown = sorted(set(stage.losses) - set(known))
         if unknown or not stage.losses:
             raise ConfigError(
                 f"stage {stage.name!r}: " + (f"unknown loss {unknown[0]!r}" if unknown else "no loss is named"),
                 expected="one of " + ", ".join(known),
             )
+
+
+def check_train(config: TrainConfig, loss_names: Iterable[str]) -> None:
+    """Refuse a run that cannot work before any data are made, read or computed with.
+
+    Raises:
+        ConfigError: see `check_stages`; or a number out of its range.
+        UsageError: a device that is not there.
+        DependencyMissing: a board whose package is not installed.
+    """
+    check_stages(config.stages, loss_names)
+    check_numbers(
+        config,
+        "train.",
+        clip=(0, math.inf),
+        ema=(0, 0.999999),
+        betas=(0, 0.999999),
+        threads=(1, math.inf),
+        log_every=(1, math.inf),
+        checkpoint_every=(0, math.inf),
+        keep=(1, math.inf),
+        validate_every=(0, math.inf),
+    )
+    usable_device(config.device)
+    check_boards(config.trackers)
 
 
 def _example(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: no such file of weights",
             expected="a .safetensors or .pt file on this machine",
-            hint="download it with the account that accepted its licence, and name it in encoder.public.weights",
+            hint="check the path; weights under a licence are downloaded with the account that accepted it",
         )
     try:
         state: Any = (
