@@ -100,7 +100,7 @@ def _writer(
 
     if (limits or endpoint) and not llm:
         option = "--llm-set" if limits else "--endpoint"
-        raise UsageError(f"{option} without --llm", expected="--llm NAME, the model at the endpoint")
+        raise UsageError(f"{option} without --llm", expected="--llm NAME, with --writer openai or server")
     chosen = None
     if llm:
         chosen = config.apply_overrides(EndpointConfig(llm, endpoint), limits)
