@@ -10,7 +10,7 @@ import pytest
 
 from ctscribe import ontology
 from ctscribe.report import Finding, join_sentences, render_findings, sample_findings
-from ctscribe.report.parse import ct_rate_labels, ct_rate_labels_of
+from ctscribe.report.parse import ct_rate_labels, ct_rate_labels_of, parse, scan
 from ctscribe.report.parse.labels import habits
 
 REPORTS = Path(__file__).parents[2] / "shared" / "data" / "reports" / "ct_rate_reports_800.csv"
@@ -95,3 +95,15 @@ def test_real_reports_agree_with_their_hand_labels() -> None:
     assert f1.mean() > 0.96
     assert 2 * (read & truth).sum() / (read.sum() + truth.sum()) > 0.96
     assert f1.min() > 0.9
+
+
+def test_labels_and_findings_read_a_sentence_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report is evaluated by both: whichever comes second finds the sentences read."""
+    text = "A 7 mm nodule lies in the left upper lobe beside an unheard-of stripe. No effusion on this unheard-of day."
+    reads: list[str] = []
+    known = scan.mentions
+    monkeypatch.setattr(scan, "mentions", lambda *given: reads.append(given[0]) or known(*given))
+    parse(text, "en")
+    assert len(reads) == 2
+    ct_rate_labels(text, "en")
+    assert len(reads) == 2

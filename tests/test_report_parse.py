@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ctscribe import ontology
 from ctscribe.report import Finding
-from ctscribe.report.parse import ct_rate_labels_of, detect_language, parse
+from ctscribe.report.parse import ct_rate_labels_of, detect_language, parse, patterns
+from ctscribe.report.parse.lexicon import reading
+from ctscribe.report.parse.patterns import Cue, Name, Words, masked, pattern
 
 
 def said(finding: Finding) -> str:
@@ -146,3 +150,26 @@ def test_labels_follow_what_a_finding_implies():
     assert [label for label, value in labels.items() if value] == ["Emphysema", "Lung opacity"]
     strict = ct_rate_labels_of([Finding("emphysema", "uncertain")], uncertain=False)
     assert not any(strict.values())
+
+
+def test_a_cue_is_found_where_its_whole_expression_is() -> None:
+    """Cues are searched for one by one, and only where their literals are; the answer is that of all together."""
+    whole = reading("en")
+    sides = [whole[part][side] for part in ("negation", "mute", "uncertainty") for side in ("before", "after")]
+    texts = [
+        "", "?", ": none", " is not", " isn't seen", "no ", "history of ", " cannot be excluded", " vs", "node",
+        " was not observed on this scan", " had resolved", "without any evidence of ", "favoring ",
+    ]  # fmt: skip
+    for regexes in sides:
+        cue, expression = Cue(regexes), re.compile("|".join(f"(?:{regex})" for regex in regexes))
+        for text in texts:
+            assert cue.search(text) == bool(expression.search(text)), (text, regexes)
+            assert cue.masked(text) == masked(expression, text)
+
+
+def test_words_that_call_nothing_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "_REMEMBERED", 3)
+    words = Words([pattern("stone", r"\bstones?\b"), Name("cold", "ice cold", whole_words=True)])
+    found = [[means for means, _ in words.hits(f"word{i} milestone stones ice-cold")] for i in range(20)]
+    assert found == [["stone", "cold"]] * 20
+    assert len(words._silent) <= 3

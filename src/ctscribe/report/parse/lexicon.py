@@ -15,7 +15,7 @@ from ctscribe import ontology
 from ctscribe.ontology import Language
 from ctscribe.report.choice import phrasing
 from ctscribe.report.english import plural
-from ctscribe.report.parse.patterns import Name, Pattern, Words, pattern, required_literals
+from ctscribe.report.parse.patterns import Cue, Name, Pattern, Words, pattern, required_literals
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Lexicon:
     regions: Words
     attributes: Words
     cues: dict[str, re.Pattern[str]]
+    hints: dict[str, Cue]
     masking: tuple[str, ...]
     elsewhere_kinds: frozenset[str]
     topics: dict[str, Topic]
@@ -202,16 +203,12 @@ def lexicon(language: Language) -> Lexicon:
     """Compile the lexicon of one language once."""
     table = reading(language)
     cues = {
-        "pseudo": _any(table["negation"]["pseudo"]),
-        "no_before": _any(table["negation"]["before"]),
-        "no_after": _any(table["negation"]["after"]),
         "qualified": re.compile(table["negation"]["qualified"]),
-        "mute_before": _any(table["mute"]["before"]),
-        "mute_after": _any(table["mute"]["after"]),
         "masked": _any(table["masked"]),
-        "maybe_before": _any(table["uncertainty"]["before"]),
-        "maybe_after": _any(table["uncertainty"]["after"]),
     }
+    hints = {"pseudo": Cue(table["negation"]["pseudo"])}
+    for name, part in (("no", "negation"), ("mute", "mute"), ("maybe", "uncertainty")):
+        hints |= {f"{name}_{side}": Cue(table[part][side]) for side in ("before", "after")}
     for name, value in table.items():
         if isinstance(value, str):
             cues[name] = re.compile(value, re.VERBOSE if name == "headings" else 0)
@@ -224,6 +221,7 @@ def lexicon(language: Language) -> Lexicon:
         regions=Words(_region_patterns(language)),
         attributes=Words(_attribute_patterns(language)),
         cues=cues,
+        hints=hints,
         masking=tuple({literal for regex in table["masked"] for literal in required_literals(regex) or ("",)}),
         elsewhere_kinds=frozenset(table["elsewhere"]["kinds"]),
         topics=dict(_topics(table["topics"])),

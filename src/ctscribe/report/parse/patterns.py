@@ -9,10 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"[a-z]{3,}|[\u4e00-\u9fff]+")
+
+
+# Longer runs of letters are not remembered, nor are more words than these that call nothing.
+_LONGEST = 30
+_REMEMBERED = 100_000
+
+
+@lru_cache(maxsize=1024)
+def words_of(sentence: str) -> frozenset[str]:
+    """Runs of letters and digits."""
+    return frozenset(_WORD.findall(sentence))
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,42 @@ class Pattern:
         """Matches in a sentence."""
         for match in self.regex.finditer(sentence):
             gap = match.span("gap") if "gap" in self.regex.groupindex else (-1, -1)
-            yield Hit(match.start(), match.end(), gap)
+            yield Hit(*match.span(), gap)
+
+
+class Cue:
+    """One of several expressions: each is searched for where one of its literals is, which is seldom."""
+
+    def __init__(self, regexes: Iterable[str]) -> None:
+        each = tuple(regexes)
+        self._whole = re.compile("|".join(f"(?:{regex})" for regex in each))
+        self._parts = tuple((required_literals(regex), re.compile(regex).search) for regex in each)
+        self._always = not all(literals for literals, _ in self._parts)
+        self._literals = tuple(dict.fromkeys(literal for literals, _ in self._parts for literal in literals))
+
+    def search(self, text: str) -> bool:
+        """Whether any is there."""
+        for literals, search in self._parts:  # written out: a generator for each would take longer than the searches
+            for literal in literals:
+                if literal in text:
+                    break
+            else:
+                if literals:
+                    continue
+            if search(text):
+                return True
+        return False
+
+    def masked(self, text: str) -> str:
+        """The text with every match blanked out, positions kept."""
+        if self._always or any(literal in text for literal in self._literals):
+            return masked(self._whole, text)
+        return text
+
+
+def masked(pattern: re.Pattern[str], text: str) -> str:
+    """The text with every match blanked out, positions kept."""
+    return pattern.sub(lambda match: " " * len(match.group()), text)
 
 
 class Words:
@@ -73,18 +120,32 @@ class Words:
             else:
                 self._always.append(position)
         self._literals = tuple(literals.items())
+        self._called: dict[str, tuple[int, ...]] = {}
+        self._silent: set[str] = set()
+
+    def _calls(self, word: str) -> tuple[int, ...]:
+        """What is tried where this word is: names that begin with it, patterns with a literal in it."""
+        called = set(self._names.get(word, ()))
+        for literal, positions in self._literals:
+            if literal in word:
+                called.update(positions)
+        if not called:
+            if len(self._silent) >= _REMEMBERED:
+                self._silent.clear()
+            self._silent.add(word)
+        elif len(word) <= _LONGEST:  # Chinese has no spaces: its sentences are no vocabulary
+            self._called[word] = tuple(called)
+        return tuple(called)
 
     def hits(self, sentence: str) -> Iterator[tuple[Any, Hit]]:
         """(meaning, hit) of everything found, in the order of the words."""
         flat = sentence.replace("-", " ")
         tried = set(self._always)
-        for index, keys in ((self._names, _WORD.findall(flat)), (self._by_letter, flat)):
-            if index:
-                for key in index.keys() & keys:
-                    tried.update(index[key])
-        for literal, positions in self._literals:
-            if literal in sentence:
-                tried.update(positions)
+        for run in words_of(flat) - self._silent:
+            tried.update(self._called.get(run) or self._calls(run))
+        if self._by_letter:
+            for key in self._by_letter.keys() & flat:
+                tried.update(self._by_letter[key])
         for position in sorted(tried):
             word = self.words[position]
             if isinstance(word, Pattern):

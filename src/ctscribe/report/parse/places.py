@@ -42,12 +42,13 @@ _BONES = (
     (re.compile(r"\bribs?\b"), "ribs"),
 )
 _SIDES = re.compile(
+    r"(?:\b(?=[rlotab])|(?=,))(?:"  # where any of them can begin: the rest is tried only there
     r"\b(?:right|left) (?:minor |major |oblique |horizontal |interlobar )?fissure\b"
     r"|\b(?:on|to) the (?:right|left)\b(?! (?:atri|ventr|kidney|adrenal|thyroid|breast))"
     r"|, (?:right|left|bilateral)(?=[,:;)]|$)"
     r"|\b(?:right|left|bilateral) (?:peri|supra|infra)hilar\b|\b(?:right|left) para-?mediastinal\b"
     r"|\balong the (?:right|left)\b(?! (?:major|minor|oblique|horizontal))"
-    r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b"
+    r"|\bbilaterally\b|\b(?:on )?both sides\b|\b(?:right|left)[- ](?:sided?)\b|\bon either side\b)"
 )
 _WEAK_SIDES = re.compile(r"\b(?:right|left|bilateral|both)\b")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 import yaml
@@ -55,6 +55,7 @@ def segments_in(sentence: str, lobe: str) -> str:
     return shorthand().bare_segment.sub(rf"\1 of the {lobe.replace('_', ' ')}", sentence)
 
 
+@lru_cache(maxsize=1024)
 def written_out(sentence: str) -> str:
     """An English sentence in lower case without shorthand and typing errors."""
     sentence = corrected(sentence)

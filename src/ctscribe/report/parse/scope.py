@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from ctscribe.ontology import Language
 from ctscribe.report.parse.lexicon import Lexicon
+from ctscribe.report.parse.patterns import masked
 from ctscribe.report.parse.scan import Mention
 from ctscribe.report.words import Status
 
@@ -47,7 +48,7 @@ def clauses(sentence: str, language: Language, lexicon: Lexicon, found: list[Men
         cuts = [match.end() for match in re.finditer(r"[,:]", sentence)]
     else:
         cuts = _english_cuts(sentence, lexicon, found)
-    asides = [] if language == "zh" else [match.span() for match in _ASIDE.finditer(sentence)]
+    asides = [match.span() for match in _ASIDE.finditer(sentence)] if ", wh" in sentence else []
     for match in lexicon.cues["terminator"].finditer(sentence):
         if not any(a <= match.start() < b for a, b in asides):
             cuts.append(match.start())
@@ -59,7 +60,7 @@ def clauses(sentence: str, language: Language, lexicon: Lexicon, found: list[Men
 def _english_cuts(sentence: str, lexicon: Lexicon, found: list[Mention]) -> list[int]:
     """Between two predicates ("is", "are", "was", ...) one statement ends and the next begins."""
     cuts = []
-    asides = [match.span() for match in _ASIDE.finditer(sentence)]
+    asides = [match.span() for match in _ASIDE.finditer(sentence)] if ", wh" in sentence else []
     predicates = [
         match
         for match in lexicon.cues["predicate"].finditer(sentence)
@@ -98,6 +99,8 @@ def statement_of(clause: Clause, parts: list[Clause], sentence: str) -> str:
 
 def bracket_of(mention: Mention, sentence: str) -> Clause | None:
     """The brackets a mention stands in: what is said there reaches no further, and nothing outside reaches in."""
+    if "(" not in sentence:
+        return None
     spans = (match.span() for match in _BRACKETS.finditer(sentence))
     return next((span for span in spans if span[0] <= mention.start < span[1]), None)
 
@@ -129,30 +132,25 @@ def ruling(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) ->
     """Present, absent, uncertain or nothing, by the cues of the clause around a mention."""
     if mention.sense.status == "absent":
         return Ruling("absent")
-    cues = lexicon.cues
+    hints = lexicon.hints
     if bracket := bracket_of(mention, sentence):
         clause = bracket
     else:
-        sentence = masked(_ASIDE, masked(_BRACKETS, sentence))
+        sentence = masked(_BRACKETS, sentence) if "(" in sentence else sentence
+        sentence = masked(_ASIDE, sentence) if ", wh" in sentence else sentence
     before = sentence[clause[0] : mention.start]
     after = sentence[mention.end : clause[1]]
     if mention.gap[0] >= 0:
         before += " " + sentence[mention.gap[0] : mention.gap[1]]
-    if cues["mute_before"].search(before) or cues["mute_after"].search(after):
+    if hints["mute_before"].search(before) or hints["mute_after"].search(after):
         return Ruling(None)
-    before, after = (masked(cues["pseudo"], text) for text in (before, after))
-    unsure = bool(cues["maybe_after"].search(after))
-    after = masked(cues["maybe_after"], after)
-    before_unmasked = before
-    unsure = unsure or bool(cues["maybe_before"].search(_HEDGED.split(before)[-1]))
-    if unsure and not cues["no_before"].search(masked(cues["maybe_before"], before_unmasked)):
+    before, after = (hints["pseudo"].masked(text) for text in (before, after))
+    unsure = hints["maybe_after"].search(after)
+    after = hints["maybe_after"].masked(after) if unsure else after
+    unsure = unsure or hints["maybe_before"].search(_HEDGED.split(before)[-1])
+    if unsure and not hints["no_before"].search(hints["maybe_before"].masked(before)):
         return Ruling("uncertain")
     inside = sentence[mention.start : mention.end]
-    if cues["no_before"].search(before) or cues["no_after"].search(after) or _NOT.search(inside):
-        return Ruling("absent", bool(cues["qualified"].search(before) or _LARGER.match(after)))
+    if hints["no_before"].search(before) or hints["no_after"].search(after) or _NOT.search(inside):
+        return Ruling("absent", bool(lexicon.cues["qualified"].search(before) or _LARGER.match(after)))
     return Ruling("uncertain" if unsure or mention.sense.status == "uncertain" else "present")
-
-
-def masked(pattern: re.Pattern[str], text: str) -> str:
-    """The text with every match blanked out, positions kept."""
-    return pattern.sub(lambda match: " " * len(match.group()), text)

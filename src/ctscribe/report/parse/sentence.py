@@ -11,6 +11,7 @@ from ctscribe.ontology import Language
 from ctscribe.report.parse import scan, scope
 from ctscribe.report.parse.assemble import Draft, assemble
 from ctscribe.report.parse.lexicon import Lexicon, Sense, Topic, lexicon
+from ctscribe.report.parse.patterns import masked
 from ctscribe.report.parse.rewriting import segments_in, written_out
 from ctscribe.report.words import Finding, Status
 
@@ -45,7 +46,6 @@ class Reading:
     refers: bool = False
 
 
-@lru_cache(maxsize=65536)
 def read_sentence(sentence: str, language: Language, topic: str = "", listed: str = "") -> tuple[Reading, ...]:
     """Everything one normalised sentence states.
 
@@ -55,6 +55,12 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
         topic: what the heading above it speaks of, a key of ``topics`` in ``reading/<language>/headings.yaml``, or "".
         listed: kind of what the sentence goes on listing by place and size alone, "" for none.
     """
+    return _read(sentence, language, topic, listed)
+
+
+# What is left out and what is given as "" must be one entry: findings and labels ask for the same sentences.
+@lru_cache(maxsize=65536)
+def _read(sentence: str, language: Language, topic: str, listed: str) -> tuple[Reading, ...]:
     words = lexicon(language)
     sentence = written_out(sentence) if language == "en" else sentence
     topics = [words.topics[name] for name in topic.split("+")] if topic else []
@@ -63,7 +69,7 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
         sentence = segments_in(sentence, lobe)
     visible = sentence
     if any(literal in sentence for literal in words.masking):
-        visible = scope.masked(words.cues["masked"], sentence)
+        visible = masked(words.cues["masked"], sentence)
     found = scan.mentions(visible, words, topics)
     further = scan.further_mentions(sentence, words)
     if not found and not further:
@@ -135,7 +141,7 @@ def details_of(sentence: str, language: Language) -> tuple[scan.Item, ...]:
     """What a sentence about "it" or "the largest" says of place, size and attributes; () when it is none or denies."""
     words = lexicon(language)
     sentence = written_out(sentence) if language == "en" else sentence
-    if not words.cues["anaphora"].match(sentence) or words.cues["no_before"].search(sentence):
+    if not words.cues["anaphora"].match(sentence) or words.hints["no_before"].search(sentence):
         return ()
     return tuple(item for item in scan.items(sentence, words, language, []) if item.strong)
 

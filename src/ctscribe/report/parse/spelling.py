@@ -9,6 +9,8 @@ from importlib.resources import files
 
 import yaml
 
+from ctscribe.report.parse.patterns import words_of
+
 _LONG_WORD = re.compile(r"[a-z]{6,}")
 # A word of this many letters may hold two slips, a shorter one only one.
 _TWO_SLIPS = 10
@@ -16,7 +18,15 @@ _TWO_SLIPS = 10
 
 def corrected(sentence: str) -> str:
     """A sentence in lower case with the misspelt words of ``reading/spelling.yaml`` spelt right."""
+    if all(map(_right, words_of(sentence))):
+        return sentence
     return _LONG_WORD.sub(lambda match: _word(match.group()), sentence)
+
+
+@lru_cache(maxsize=65536)
+def _right(word: str) -> bool:
+    """Whether nothing in a run of letters and digits is put right."""
+    return all(_word(part) == part for part in _LONG_WORD.findall(word))
 
 
 @lru_cache(maxsize=65536)

@@ -17,7 +17,7 @@ _WRAPPED = re.compile(r"(?<=[A-Za-z,0-9)])[ \t]*\n[ \t]*(?=[a-z(])(?![a-z]\))")
 _WRAPPED_SMALL = re.compile(
     _WRAPPED.pattern + r"(?!(?:lungs?|pleura|mediastinum|heart|bones?|airways?|aorta|vessels|abdomen|impression)\b)"
 )
-_SPACES = re.compile(r"[ \t\u00a0\u3000]+")
+_SPACES = re.compile(r"[ \t\u00a0\u3000]{2,}|[\t\u00a0\u3000]")
 _ZH_UNITS = (
     (re.compile(r"毫米"), "mm"),
     (re.compile(r"厘米|公分"), "cm"),
@@ -25,14 +25,15 @@ _ZH_UNITS = (
     (re.compile(r"(?<=\d)\s*乘\s*(?=\d)"), "x"),
 )
 _EN_SPLIT = re.compile(
-    r"""\.(?=\s|$|["•])(?<!\d\.)      # a full stop that is no decimal point
+    r"""(?=[.!\n"•;·?*\-\d])(?:  # one of these begins every end: the rest is tried only there
+      \.(?=\s|$|["•])(?<!\d\.)      # a full stop that is no decimal point
       (?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bapprox\.)(?<!\bser\.)(?<!\bim\.)(?<!\bimg\.)  # ... and ends a word
     | (?<=\d)\.(?=\s+[A-Z"•]|\s*$)  # ... or that ends a sentence after a number
     | [!\n"•;]|(?<=\s)·(?=\s)      # bullets and CT-RATE's quote marks
     | \?(?=\s+[A-Z])                # a question outside brackets
     | (?:^|(?<=\s))[-*]\s(?=[A-Z])  # dashes as list marks
     | (?:^|(?<=\s))\d{1,2}[.)]\s(?=[A-Z])  # numbered lists
-    """,
+    )""",
     re.VERBOSE,
 )
 _ZH_SPLIT = re.compile(r"[。;!\n•]|(?<![\dA-Za-z])\.(?!\d)|(?:^|(?<=[。;\s]))\d{1,2}[.、)](?=\D)")
@@ -40,8 +41,8 @@ _ZH_SPLIT = re.compile(r"[。;!\n•]|(?<![\dA-Za-z])\.(?!\d)|(?:^|(?<=[。;\s])
 
 def detect_language(text: str) -> Language:
     """Chinese when at least a fifth of the letters are Han characters."""
-    han, latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
-    return "zh" if han and han >= 0.2 * (han + latin) else "en"
+    han = 0 if text.isascii() else len(_HAN.findall(text))
+    return "zh" if han and han >= 0.2 * (han + len(_LATIN.findall(text))) else "en"
 
 
 def normalise(text: str) -> str:
@@ -61,7 +62,7 @@ def split_sentences(text: str, language: Language) -> list[str]:
         pieces = _ZH_SPLIT.split(plain)
     else:
         wrapped = _WRAPPED_SMALL if plain.islower() else _WRAPPED
-        pieces = _EN_SPLIT.split(wrapped.sub(" ", plain))
+        pieces = _EN_SPLIT.split(wrapped.sub(" ", plain) if "\n" in plain else plain)
     return [piece.strip() for piece in pieces if piece and piece.strip()]
 
 
