@@ -213,3 +213,20 @@ def test_what_goes_with_a_thing_lies_where_it_does() -> None:
         "+consolidation lingula",
         "+ground_glass_opacity lingula",
     ]
+
+
+def test_a_place_after_and_leads_to_what_lies_there() -> None:
+    assert said("In the right upper lobe there is a 5 mm nodule, and in the left lower lobe a 7 mm nodule.") == [
+        "+lung_nodule right_upper_lobe 5",
+        "+lung_nodule left_lower_lobe 7",
+    ]
+
+
+def test_dated_sizes_are_earlier_ones_where_another_is_given() -> None:
+    assert said("Lingular nodule: 9 mm (1/2/2020), now 6 mm.") == ["+lung_nodule lingula 6"]
+    assert said("10 x 8 mm (image 50; previously 8 x 7 mm) lingular nodule.") == ["+lung_nodule lingula 10x8"]
+
+
+def test_a_doubt_within_a_thing_is_no_doubt_of_it() -> None:
+    assert said("Possible cavitation within the lingular mass.") == ["?cavity", "+mass lingula"]
+    assert said("No cavitation within the lingular mass.") == ["-cavity", "+mass lingula"]

@@ -37,10 +37,12 @@ _IS_SAID_TO_BE = re.compile(
 )
 # What is said of others than the ones named: "while those in the left lung have resolved".
 _OTHERS = re.compile(r"\b(?:while|whereas|but|and) (?:those|that|the others?|the remaining ones)\b")
+_AND_IN = re.compile(r"(?:,|\band) (?:with)?in (?:the )?$")
+_THERE_IS = re.compile(r",? (?:there (?:is|are) )?(?:an?|two|three|several|multiple)\b[^,;]*")
 _AND_A = re.compile(r",? and (?:an? )?")
 # What may stand between "4 mm" and "6 mm" where each is a thing of its own; "a" before the second says so outright.
 _NEXT_SIZE = re.compile(
-    r"\s*(?:\([^()]*\)\s*)?(?:on the (?:right|left)\s*)?(?:,|and|,\s*and|&|or)\s*(?P<another>an? )?$"
+    r"\s*(?:\([^()]*\)\s*)?(?:(?:on the )?(?:right|left)\s*)?(?:,|and|,\s*and|&|or)\s*(?P<another>an? )?$"
 )
 _VERSUS = re.compile(r" (?:versus|vs)\b[. ]+(?:\w+ )?")
 
@@ -170,7 +172,9 @@ def _assign_english(
             continue
         following = next((d for d in drafts if d.mention.start >= item.end), None)
         previous = next((d for d in reversed(drafts) if d.mention.end <= item.start), None)
-        if following is not None and _modifies(item, following.mention, loose, broken, sentence):
+        if following is not None and item.place and _leads_to(item, following.mention, sentence):
+            following.take(item)
+        elif following is not None and _modifies(item, following.mention, loose, broken, sentence):
             for draft in [d for d in drafts if d.mention.start == following.mention.start]:
                 draft.take(item)
         elif previous is not None and item.strong and _OTHERS.search(sentence, previous.mention.end, item.start):
@@ -184,6 +188,14 @@ def _assign_english(
         elif following is not None and item.strong and not item.place:
             following.take(item)
     return fronted
+
+
+def _leads_to(item: Item, mention: Mention, sentence: str) -> bool:
+    """Whether a place goes before what lies there: "..., and in the left lower lobe a 7 mm nodule"."""
+    return bool(
+        _AND_IN.search(sentence[max(0, item.start - 16) : item.start])
+        and _THERE_IS.fullmatch(sentence[item.end : mention.start])
+    )
 
 
 def _nearest_sized(drafts: list[Draft], previous: Draft, item: Item) -> None:

@@ -22,9 +22,10 @@ _OF_BOTH = ("arterial_wall_calcification", "coronary_artery_wall_calcification")
 _BARE_GLASS = re.compile(r"ground[- ]glass")
 _AFTER_COMMA = re.compile(r"[,(:|] ?$")
 _BEFORE_COMMA = re.compile(r" ?(?:[,);|]|$)")
+_DATED = re.compile(r" ?\(?(?:on |in |dated )?(?:\d{1,2}/\d{1,2}/\d{2,4}|(?:19|20)\d\d)\b")
 _NOUN = re.compile(r" (?!on\b|in\b|and\b|to\b|at\b)[a-z]")
 _EARLIER = re.compile(
-    r"(?:(?!\b(?:not|new|unchanged|stable|compar\w*|is|are|was|were|seen|present|visible)\b)[^,;()]){0,34}"
+    r"(?:(?!\b(?:not|new|unchanged|stable|compar\w*|is|are|was|were|seen|present|visible)\b)[^,;()\d]){0,34}"
     r"\b(?:in|on) (?:the )?(?:previous|prior)"
 )
 
@@ -160,7 +161,7 @@ def _sizes(sentence: str, lexicon: Lexicon) -> list[Item]:
         text, unit = (match["axes"], match["unit"]) if match["axes"] else (match["axes2"], match["unit2"])
         scale = 10.0 if unit == "cm" else 1.0
         axes = sorted((round(float(n.replace(",", ".")) * scale, 2) for n in re.findall(_NUMBER, text)), reverse=True)
-        weak = again or lexicon.cues["larger"].search(before)
+        weak = again or _DATED.match(after) or lexicon.cues["larger"].search(before)
         (rather if weak else found).append(Item(match.start(), match.end(), size=tuple(axes[:2])))
     return found or rather
 

@@ -36,6 +36,8 @@ _COORDINATES = re.compile(
 )
 # "Concerning for A with B": only A is in doubt.
 _HEDGED = re.compile(r"(?<!compatible )(?<!consistent )\bwith\b")
+# "No cavitation within the mass": the mass is there.
+_WITHIN = re.compile(r"\bwithin (?:the|this|that|an?) (?=(?:[\w-]+ ){0,4}$)")
 _CALLS = re.compile(
     r"\b(?:compatible|consistent|accordance|in favou?r|evaluated|interpreted|secondary|due|belong\w*|suggest\w*"
     r"|represent\w*|in terms of|thought|which|that)\b"
@@ -144,6 +146,8 @@ def ruling(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) ->
         before += " " + sentence[mention.gap[0] : mention.gap[1]]
     if hints["mute_before"].search(before) or hints["mute_after"].search(after):
         return Ruling(None)
+    if "within" in before and (inside_of := _WITHIN.search(before)):
+        before = before[inside_of.end() :]
     before, after = (hints["pseudo"].masked(text) for text in (before, after))
     unsure = hints["maybe_after"].search(after)
     after = hints["maybe_after"].masked(after) if unsure else after

@@ -29,7 +29,7 @@ _EN_SPLIT = re.compile(
       \.(?=\s|$|["•])(?<!\d\.)      # a full stop that is no decimal point
       (?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bapprox\.)(?<!\bser\.)(?<!\bim\.)(?<!\bimg\.)  # ... and ends a word
     | (?<=\d)\.(?=\s+[A-Z"•]|\s*$)  # ... or that ends a sentence after a number
-    | [!\n"•;]|(?<=\s)·(?=\s)      # bullets and CT-RATE's quote marks
+    | [!\n"•]|;(?![^()\n]*\))|(?<=\s)·(?=\s)      # bullets and CT-RATE's quote marks
     | \?(?=\s+[A-Z])                # a question outside brackets
     | (?:^|(?<=\s))[-*]\s(?=[A-Z])  # dashes as list marks
     | (?:^|(?<=\s))\d{1,2}[.)]\s(?=[A-Z])  # numbered lists
