@@ -230,3 +230,21 @@ def test_dated_sizes_are_earlier_ones_where_another_is_given() -> None:
 def test_a_doubt_within_a_thing_is_no_doubt_of_it() -> None:
     assert said("Possible cavitation within the lingular mass.") == ["?cavity", "+mass lingula"]
     assert said("No cavitation within the lingular mass.") == ["-cavity", "+mass lingula"]
+
+
+def test_a_doubt_about_what_it_is_leaves_it_there() -> None:
+    assert said("1 cm nodule in the lingula, malignancy not excluded.") == ["+lung_nodule lingula 10"]
+    assert said("Nodule in the lingula not excluded.") == ["?lung_nodule lingula"]
+
+
+def test_a_lobe_below_a_lung_is_of_that_lung() -> None:
+    assert said("LEFT LUNG:\n- Lower lobe bronchiectasis\n- Upper lobe nodule, 5 mm") == [
+        "+bronchiectasis left_lower_lobe",
+        "+lung_nodule left_upper_lobe 5",
+    ]
+    assert said("LEFT PLEURA: Small effusion.") == ["+pleural_effusion left_pleura"]
+
+
+def test_a_synonym_in_brackets_is_denied_with_its_word() -> None:
+    assert said("There is no collapsed lung (pneumothorax).") == ["-pneumothorax"]
+    assert said("Ground glass (infection, consolidation?) in the lingula.")[0] == "+ground_glass_opacity lingula"

@@ -15,6 +15,10 @@ import yaml
 from ctscribe.report.parse.spelling import corrected
 
 
+_SIDED = re.compile(r"\b(?:right|left|both|bilateral|[rl][uml]l)\b")
+_LOBE = re.compile(r"\b(upper|middle|lower) lobe\b")
+
+
 @dataclass(frozen=True)
 class Rule:
     """What a sentence must hold for the rule to be tried (the first word, and the others), the rule, what it writes."""
@@ -56,6 +60,11 @@ def segments_in(sentence: str, lobe: str) -> str:
 
 
 @lru_cache(maxsize=1024)
+def lobes_on(sentence: str, side: str) -> str:
+    """The sentence with "lower lobe" as that of the side its heading names, unless it names one itself."""
+    return sentence if _SIDED.search(sentence) else _LOBE.sub(rf"{side} \1 lobe", sentence)
+
+
 def written_out(sentence: str) -> str:
     """An English sentence in lower case without shorthand and typing errors."""
     sentence = corrected(sentence)

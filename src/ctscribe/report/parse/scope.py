@@ -135,9 +135,10 @@ def ruling(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) ->
     if mention.sense.status == "absent":
         return Ruling("absent")
     hints = lexicon.hints
-    if bracket := bracket_of(mention, sentence):
+    bracket = bracket_of(mention, sentence)
+    if bracket and (bracket[0] + 1, bracket[1] - 1) != (mention.start, mention.end):
         clause = bracket
-    else:
+    elif not bracket:
         sentence = masked(_BRACKETS, sentence) if "(" in sentence else sentence
         sentence = masked(_ASIDE, sentence) if ", wh" in sentence else sentence
     before = sentence[clause[0] : mention.start]
@@ -149,6 +150,7 @@ def ruling(mention: Mention, clause: Clause, sentence: str, lexicon: Lexicon) ->
     if "within" in before and (inside_of := _WITHIN.search(before)):
         before = before[inside_of.end() :]
     before, after = (hints["pseudo"].masked(text) for text in (before, after))
+    after = masked(lexicon.cues["other_doubt"], after) if "excluded" in after or "ruled out" in after else after
     unsure = hints["maybe_after"].search(after)
     after = hints["maybe_after"].masked(after) if unsure else after
     unsure = unsure or hints["maybe_before"].search(_HEDGED.split(before)[-1])

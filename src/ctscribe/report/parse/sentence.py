@@ -12,7 +12,7 @@ from ctscribe.report.parse import scan, scope
 from ctscribe.report.parse.assemble import Draft, assemble
 from ctscribe.report.parse.lexicon import Lexicon, Sense, Topic, lexicon
 from ctscribe.report.parse.patterns import masked
-from ctscribe.report.parse.rewriting import segments_in, written_out
+from ctscribe.report.parse.rewriting import lobes_on, segments_in, written_out
 from ctscribe.report.words import Finding, Status
 
 # Short axis in mm from which a thoracic lymph node is called enlarged (RECIST 1.1, Eur J Cancer 2009;45:228-247).
@@ -62,8 +62,10 @@ def read_sentence(sentence: str, language: Language, topic: str = "", listed: st
 @lru_cache(maxsize=65536)
 def _read(sentence: str, language: Language, topic: str, listed: str) -> tuple[Reading, ...]:
     words = lexicon(language)
-    sentence = written_out(sentence) if language == "en" else sentence
     topics = [words.topics[name] for name in topic.split("+")] if topic else []
+    if language == "en":
+        side = next((s for t in topics if t.place and (s := ontology.regions()[t.place].side)), None)
+        sentence = written_out(sentence if side is None else lobes_on(sentence, side))
     lobe = next((topic.place for topic in topics if topic.place.endswith("_lobe")), "")
     if lobe and "segment" in sentence:
         sentence = segments_in(sentence, lobe)
