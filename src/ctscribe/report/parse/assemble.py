@@ -39,6 +39,8 @@ _IS_SAID_TO_BE = re.compile(
 _OTHERS = re.compile(r"\b(?:while|whereas|but|and) (?:those|that|the others?|the remaining ones)\b")
 _AND_IN = re.compile(r"(?:,|\band) (?:with)?in (?:the )?$")
 _THERE_IS = re.compile(r",? (?:there (?:is|are) )?(?:an?|two|three|several|multiple)\b[^,;]*")
+# What was said in brackets is over: "ground glass (infection?) in the lingula".
+_CLOSED = re.compile(r"[^()]*\)")
 _AND_A = re.compile(r",? and (?:an? )?")
 # What may stand between "4 mm" and "6 mm" where each is a thing of its own; "a" before the second says so outright.
 _NEXT_SIZE = re.compile(
@@ -171,7 +173,11 @@ def _assign_english(
             inside.take(item)
             continue
         following = next((d for d in drafts if d.mention.start >= item.end), None)
-        previous = next((d for d in reversed(drafts) if d.mention.end <= item.start), None)
+        before = [d for d in drafts if d.mention.end <= item.start]
+        outside = (
+            [d for d in before if not _CLOSED.match(sentence, d.mention.end, item.start)] if ")" in sentence else before
+        )
+        previous = next(reversed(outside or before), None)
         if following is not None and item.place and _leads_to(item, following.mention, sentence):
             following.take(item)
         elif following is not None and _modifies(item, following.mention, loose, broken, sentence):

@@ -14,7 +14,6 @@ import yaml
 
 from ctscribe.report.parse.spelling import corrected
 
-
 _SIDED = re.compile(r"\b(?:right|left|both|bilateral|[rl][uml]l)\b")
 _LOBE = re.compile(r"\b(upper|middle|lower) lobe\b")
 
