@@ -12,7 +12,6 @@ import numpy as np
 
 from ctscribe.errors import UsageError
 from ctscribe.evaluation import downstream
-from ctscribe.evaluation.baselines import drawn
 from ctscribe.evaluation.diversity import Diversity, collapse_of, diversity, mean_distance
 from ctscribe.evaluation.facts import Facts
 from ctscribe.evaluation.importers import Form
@@ -24,10 +23,10 @@ from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.registry import default_scorers
 from ctscribe.evaluation.scorecard import Result, Scorecard
 from ctscribe.evaluation.scorer import Scorer, defined
-from ctscribe.evaluation.shuffle import shuffled_control
 from ctscribe.evaluation.strata import fields_of, strata_rows
 from ctscribe.evaluation.stream import Crew, Shards, from_records, prepared, scored, workroom
 from ctscribe.evaluation.tokens import CONVENTIONS
+from ctscribe.evaluation.yardsticks import Beside, Yardsticks, rivals_of
 from ctscribe.ontology import Language
 
 LEVEL = 0.95
@@ -213,8 +212,13 @@ def evaluated(
         details = lines is not None or len(shards) <= DETAILED
         scores = scored(fitted, shards, crew, folder, details=details, lines=lines)
         sample = _sample(shards, s.seed)
-    rivals = _rivals(sample, pool, s.seed) if s.baselines else {}
-    results, tables, said = _measured(fitted, scores.tallies, facts, sample, rivals, s)
+        rivals = rivals_of(sample, pool, s.seed) if s.baselines else {}
+        yardsticks = Yardsticks(sample, rivals, s.permutations if s.baselines else None, s.seed)
+        beside = yardsticks.all_beside(fitted, crew, folder)
+    results, tables, said = _measured(fitted, scores.tallies, facts, beside, s)
+    if len(sample) < len(facts.ids) and s.baselines:
+        here = f"{len(sample)} of {len(facts.ids)} pairs"
+        said.append(f"Baselines, the shuffled control and distances are computed on {here}.")
     strata = strata_rows(fitted, scores.tallies, facts, fields, resamples=s.resamples, level=LEVEL, seed=s.seed)
     language = sample[0].reference.language
     card = Scorecard(
@@ -320,8 +324,7 @@ def _measured(
     fitted: Sequence[Scorer],
     tallies: Mapping[str, np.ndarray],
     facts: Facts,
-    sample: Sequence[Pair],
-    rivals: Mapping[str, Sequence[Pair]],
+    beside: Sequence[Beside],
     s: Settings,
 ) -> tuple[list[Result], dict[str, list[dict[str, Any]]], list[str]]:
     """Every measure beside its baselines, the tables behind them, and notes."""
@@ -329,8 +332,8 @@ def _measured(
     results: list[Result] = []
     tables: dict[str, list[dict[str, Any]]] = {}
     notes: list[str] = []
-    for scorer in fitted:
-        results += _results(scorer, found[scorer.name], sample, rivals, s)
+    for scorer, other in zip(fitted, beside, strict=True):
+        results += _results(scorer, found[scorer.name], other)
         if rows := scorer.table(tallies[scorer.name].sum(axis=0)):
             tables[scorer.name] = rows
         if isinstance(scorer, Labels):
@@ -339,34 +342,12 @@ def _measured(
         ranked, own = downstream.ranking(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
         boxed, rates, said = downstream.boxes(facts, resamples=s.resamples, level=LEVEL, seed=s.seed)
         results, tables, notes = [*results, *ranked, *boxed], {**tables, **own, **rates}, [*notes, *said]
-    if len(sample) < len(facts.ids) and s.baselines:
-        here = f"{len(sample)} of {len(facts.ids)} pairs"
-        notes.append(f"Baselines, the shuffled control and distances are computed on {here}.")
     if not all(facts.known_patients):
         notes.append("Patients are not stated for every reference: intervals take each report as independent.")
     return results, tables, notes
 
 
-def _rivals(pairs: Sequence[Pair], pool: Sequence[Record] | None, seed: int) -> dict[str, list[Pair]]:
-    """Baseline name -> its reports paired with the references."""
-    truth = [pair.reference for pair in pairs]
-    found = drawn([pair.candidate for pair in pairs], truth, truth if pool is None else pool, seed)
-    return {
-        name: [Pair(record, reference) for record, reference in zip(records, truth, strict=True)]
-        for name, records in found.items()
-    }
-
-
-def _results(
-    scorer: Scorer,
-    found: Mapping[str, Estimate],
-    pairs: Sequence[Pair],
-    rivals: Mapping[str, Sequence[Pair]],
-    s: Settings,
-) -> list[Result]:
-    others = {name: scorer.values(scorer.tally(rival).sum(axis=0)) for name, rival in rivals.items()}
-    controlled = s.baselines and not getattr(scorer, "uses_model", False)  # a model takes too long for twenty more sets
-    controls = shuffled_control(scorer, pairs, permutations=s.permutations, seed=s.seed) if controlled else {}
+def _results(scorer: Scorer, found: Mapping[str, Estimate], beside: Beside) -> list[Result]:
     return [
         Result(
             scorer=scorer.name,
@@ -374,8 +355,8 @@ def _results(
             says=measure.says,
             smaller_is_better=measure.smaller_is_better,
             estimate=found[measure.name],
-            baselines={name: defined(float(values[measure.name])) for name, values in others.items()},
-            control=controls.get(measure.name),
+            baselines={name: defined(values[measure.name]) for name, values in beside.baselines.items()},
+            control=beside.control.get(measure.name),
             worst=measure.low,
             best=measure.high,
         )

@@ -262,14 +262,15 @@ class Scores:
 
 
 @lru_cache(maxsize=1)
-def _filed_scorers(path: Path) -> Sequence[Scorer]:
+def filed_scorers(path: Path) -> Sequence[Scorer]:
+    """The scorers that `sendable` made bytes of, read once."""
     scorers: Sequence[Scorer] = pickle.loads(path.read_bytes())  # noqa: S301 - as in `_filed`
     return scorers
 
 
 def _score(task: _Unscored) -> _Scored:
     pairs = task.pairs if isinstance(task.pairs, list) else _filed(task.pairs)
-    scorers = _filed_scorers(task.scorers) if isinstance(task.scorers, Path) else task.scorers
+    scorers = filed_scorers(task.scorers) if isinstance(task.scorers, Path) else task.scorers
     tallies = {scorer.name: scorer.tally(pairs) for scorer in scorers}
     if not task.details:
         return _Scored(tallies, {}, worst_of(pairs))
@@ -297,7 +298,7 @@ def scored(
     handed: Sequence[Scorer] | Path = scorers
     if crew.processes > 1:
         handed = folder / "scorers"
-        handed.write_bytes(_sendable(scorers))
+        handed.write_bytes(sendable(scorers))
     parts = [None if lines is None else folder / f"lines-{i:05d}" for i in range(len(shards.sizes))]
     tasks = (_Unscored(shards.task(i), handed, part, details) for i, part in enumerate(parts))
     answers = list(crew.map(_score, tasks))
@@ -322,7 +323,12 @@ def _read_only(table: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(table)
 
 
-def _sendable(scorers: Sequence[Scorer]) -> bytes:
+def sendable(scorers: Sequence[Scorer]) -> bytes:
+    """Scorers for another process.
+
+    Raises:
+        UsageError: one of them cannot be sent.
+    """
     content = io.BytesIO()
     try:
         pickler = pickle.Pickler(content, protocol=pickle.HIGHEST_PROTOCOL)
