@@ -36,7 +36,7 @@ _IS_SAID_TO_BE = re.compile(
     r"(?:an? )?(?:[a-z-]+ )?"
 )
 # What is said of others than the ones named: "while those in the left lung have resolved".
-_OTHERS = re.compile(r"\b(?:while|whereas|but|and) (?:those|that|the others?|the remaining ones)\b")
+_OTHERS = re.compile(r"\bbut not\b|\b(?:while|whereas|but|and) (?:those|that|the others?|the remaining ones)\b")
 _AND_IN = re.compile(r"(?:,|\band) (?:with)?in (?:the )?$")
 _THERE_IS = re.compile(r",? (?:there (?:is|are) )?(?:an?|two|three|several|multiple)\b[^,;]*")
 # What was said in brackets is over: "ground glass (infection?) in the lingula".

@@ -122,7 +122,9 @@ def _places(sentence: str, lexicon: Lexicon, language: Language, side: str | Non
     found = [Item(hit.start, hit.end, place=means) for means, hit in lexicon.regions.hits(sentence)]
     found += [Item(a, b, place=place, strong=strong) for a, b, place, strong in named_by_rule(sentence, language, side)]
     touched = lexicon.cues.get("touched")
-    return [item for item in found if touched is None or not touched.search(sentence[: item.start])]
+    if touched is None:
+        return found
+    return [i for i in found if "fissure" in sentence[i.start : i.end] or not touched.search(sentence[: i.start])]
 
 
 def _longest(found: list[Item]) -> list[Item]:
