@@ -18,6 +18,7 @@ from ctscribe.impression.guidelines import DEFAULT_SETS, load, recommend, shippe
 from ctscribe.impression.guidelines.conditions import read_condition
 from ctscribe.impression.guidelines.tables import read
 from ctscribe.impression.measure import Size
+from ctscribe.impression.station import note_in
 from ctscribe.report import Finding
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,9 @@ def test_a_site_corrects_a_shipped_set_and_signs_it_off(tmp_path: Path) -> None:
     written = impression.write([nodule], "en", context=Context(age=60), rule_sets=rule_sets)
     assert "that a radiologist has signed off" in written.note
     assert "no radiologist has signed off" in impression.write([nodule], "en", context=Context(age=60)).note
+    bare = impression.write([Finding("pneumothorax", "absent")], "en")
+    assert "signed off" not in bare.note
+    assert note_in(bare, "en") == bare.note != note_in(written, "en") == written.note
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ def test_who_outlines_a_scan_is_chosen_and_written_down(manifest_path: Path, tmp
     assert summarise(tmp_path / "mapped").masks == {"labels named by names.json": 1}
     lost = replace(mapped, segmenter=f"labelmap:{folder}/{{study}}.nii.gz")
     assert fill_from_source(source, tmp_path / "lost", lost).refused == {"label_map_missing": 1}
+    again = fill_from_source(source, tmp_path / "lost", lost)
+    assert (again.written, again.refused) == (0, {"label_map_missing": 1})
+    found = fill_from_source(source, tmp_path / "lost", mapped)
+    assert (found.written, found.refused) == (1, {})
+    assert summarise(tmp_path / "lost").refused == ()
     assert fill_from_source(source, tmp_path / "bare", Preparation(GRID, (16, 8, 8), segmenter="none")).written == 1
     (bare,) = StudyStore(tmp_path / "bare")
     assert not bare.present.any()
@@ -97,8 +102,6 @@ def test_who_outlines_a_scan_is_chosen_and_written_down(manifest_path: Path, tmp
         fill_from_source(source, tmp_path / "mapped", mapped, scrub_texts=False)
     with pytest.raises(UsageError, match="full resolution"):
         fill_from_source(source, tmp_path / "mapped", mapped, volumes=tmp_path / "volumes")
-    again = fill_from_source(source, tmp_path / "mapped", replace(mapped, segmenter="labelmap:elsewhere/{name}.nii"))
-    assert (again.written, again.there) == (0, 1)
     with pytest.raises(UsageError, match="in braces"):
         replace(mapped, segmenter="labelmap:{nobody}.nii.gz").label_map(read_manifest(manifest_path).rows[0])
     for wrong in ({"segmenter": "nobody"}, {"segmenter": "labelmap"}, {"lesions_scheme": "nobody"}):

@@ -15,7 +15,7 @@ from typing import Any
 from ctscribe import ontology
 from ctscribe.data.fingerprint import Twins, near_duplicates
 from ctscribe.data.manifest import SPLITS
-from ctscribe.data.store import StudyStore
+from ctscribe.data.store import StudyStore, written_ids
 
 STEPS_MM = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0)
 PLANE_MM = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5)
@@ -85,7 +85,7 @@ def summarise(root: Path | str) -> Summary:
         prevalence=_prevalence(rows, splits),
         steps=_histogram([max(sizes) for sizes in spacings], STEPS_MM),
         planes=_histogram([sorted(sizes)[0] for sizes in spacings], PLANE_MM),
-        refused=tuple(Counter(row["code"] for row in _lines(root / "refused.jsonl")).most_common()),
+        refused=tuple(refused_codes(root).most_common()),
         conflicts=Counter(kind for extra in extras.values() for kind in extra.get("conflicts", ())),
         twins=near_duplicates(prints, patients, splits),
         words=_lengths(rows + texts),
@@ -121,6 +121,13 @@ def _template() -> str:
 def _rows(root: Path) -> Iterator[dict[str, Any]]:
     if (root / "store.json").exists():
         yield from StudyStore(root).rows()
+
+
+def refused_codes(root: Path | str) -> Counter[str]:
+    """Code of the reason -> scans that were refused, by their last refusal, and have not been prepared since."""
+    last = {row["id"]: row["code"] for row in _lines(Path(root) / "refused.jsonl")}
+    there = written_ids(root)
+    return Counter(code for study, code in last.items() if study not in there)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -208,7 +208,10 @@ class Client:
         """
         if attempts > self.config.retries:
             raise EndpointError(
-                f"{self.config.model} did not answer in {attempts} attempts", code=code, got=got, hint="--writer rules"
+                f"{self.config.model} did not answer in {attempts} attempts",
+                code=code,
+                got=got,
+                hint="look at the address and whether the server runs; --writer rules writes impressions without it",
             ) from error
         return self.config.backoff_s * 2.0 ** (attempts - 1)
 

@@ -184,17 +184,27 @@ class TunedWriter(LocalWriter):
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the warning that versions of PEFT and transformers of one month call forth in each other."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        yield
+    """Without the warning that versions of PEFT and transformers of one month call forth in each other, and without
+    the bars by which transformers shows that it reads weights."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_causal(folder: Path, device: str) -> tuple[Any, Any]:
     """The model in evaluation mode and its tokenizer; nothing is fetched."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).to(device).eval()
+    with quietly():
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).to(device).eval()
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 

@@ -60,20 +60,21 @@ def write(
     return Impression(
         statements=tuple(statements),
         language=language,
-        note=note(language, signed=all(r.signed_off_by for r in recommendations)),
+        note=note(language, signed=all(r.signed_off_by for r in recommendations) if recommendations else None),
         method=METHOD,
         recommendations=recommendations,
         citations=as_cited(statements, _citations(recommendations, language)),
     )
 
 
-def note(language: Language, *, signed: bool = False) -> str:
+def note(language: Language, *, signed: bool | None = False) -> str:
     """What an impression written by rule says about itself.
 
     Args:
-        signed: a radiologist has signed off every guideline table it follows.
+        signed: a radiologist has signed off every guideline table it follows; None where it follows none.
     """
-    return _notes()["written_by_rule" if not signed else "written_by_signed_rule"][language]
+    kind = {None: "written_by_rule_alone", False: "written_by_rule", True: "written_by_signed_rule"}[signed]
+    return _notes()[kind][language]
 
 
 def order(findings: Sequence[Finding]) -> list[Finding]:

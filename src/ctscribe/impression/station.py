@@ -49,7 +49,8 @@ def note_in(made: Impression, language: Language) -> str:
     """How an impression came about, in a language that it need not be written in."""
     if made.method != METHOD:
         return prompts()["note"][language].format(name=made.method)
-    return note(language, signed=made.note == note(made.language, signed=True))
+    signed = next((kind for kind in (True, None) if made.note == note(made.language, signed=kind)), False)
+    return note(language, signed=signed)
 
 
 def guard_note_in(made: Impression, language: Language) -> str:

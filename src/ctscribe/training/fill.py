@@ -2,7 +2,7 @@
 
 Studies are prepared by several processes and written by one, so that memory is bounded by a few studies for each
 process. What is written stays: a run that was stopped continues where it was. Scans that cannot be used are listed
-with the reason in ``refused.jsonl`` and not tried again until that file is removed.
+with the reason in ``refused.jsonl`` and tried again only with other options, or once that file is removed.
 
 ```
 OUT/store.json, shard-0000/      the prepared scans, see `ctscribe.data.store`
@@ -41,6 +41,7 @@ from ctscribe.data.sources import Lesion, Source, SourceStudy
 from ctscribe.data.sources.reading import read_scan
 from ctscribe.data.sources.truth import Truth, truth_of
 from ctscribe.data.store import StoreLayout, StudyStoreWriter, written_ids, written_rows
+from ctscribe.data.summary import refused_codes
 from ctscribe.errors import InputRefused, TrainingError
 from ctscribe.pipeline.lesions import outlines_of_map
 from ctscribe.tensors import Volume
@@ -121,7 +122,8 @@ def _fill_scans(
 ) -> Filled:
     layout = StoreLayout.current(prepare.grid.shape, prepare.region_grid, None)
     check_same_way(jobs, out)
-    done = written_ids(out) | {row["id"] for row in read_refused(out)}
+    refusals = {row["id"]: row.get("prepared", "") for row in read_refused(out)}
+    done = written_ids(out) | {job.id for job in jobs if refusals.get(job.id) in ("", job.extra["prepared"])}
     missing = [job for job in jobs if job.id not in done]
     written, scrubbed = 0, before.scrubbed
     if missing:
@@ -141,19 +143,20 @@ def _fill_scans(
                     written, scrubbed = written + 1, scrubbed + extra["scrubbed"]
                 if show is not None:
                     show(number, len(missing))
-    reasons = Counter(row["code"] for row in read_refused(out))
     since = Counter(row["extra"]["since"] for row in written_rows(out) if "since" in row.get("extra", {}))
-    return Filled(before.written + written, before.there + len(jobs) - len(missing), reasons, scrubbed, since)
+    there = before.there + len(jobs) - len(missing)
+    return Filled(before.written + written, there, refused_codes(out), scrubbed, since)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A scan that cannot be used, and why."""
+    """A scan that cannot be used, and why; `prepared` says how it was tried, see `Jobs.how`."""
 
     id: str
     where: str
     code: str
     reason: str
+    prepared: str
 
 
 Outcome = Refusal | tuple[Sample, dict[str, Any]]
@@ -202,7 +205,7 @@ def prepare_job(job: Job) -> Outcome:
         sample, grid = job.prepare.sample(study, outlined, job.id)
         mapped = _mapped(job, study.volume, grid)
     except InputRefused as error:
-        return Refusal(job.id, job.study.where, error.code, _reason(job, error))
+        return Refusal(job.id, job.study.where, error.code, _reason(job, error), job.extra["prepared"])
     if job.volumes is not None:
         save_volume(job.volume, study.volume)
     if job.scrub and job.study.image is not None and (job.study.findings or job.study.impression or job.study.history):

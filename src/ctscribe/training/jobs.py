@@ -94,10 +94,8 @@ class Jobs:
 
     @cached_property
     def how(self) -> str:
-        """Short hash of everything that decides what is kept of a study, but this program's version and paths."""
+        """Short hash of everything that decides what is kept of a study, but this program's version."""
         chosen = {key: value for key, value in self.prepare.recipe().items() if key != "version"}
-        if chosen["segmentation"].startswith("labelmap:"):
-            chosen["segmentation"] = "labelmap"
         return json_hash({**chosen, "scrub": self.scrub_texts})
 
     def id(self, study: str) -> str:
