@@ -267,3 +267,21 @@ def test_an_earlier_phantom_travels_with_its_study_and_says_what_became_of_it() 
         _, scene = model.see(batch.volume, batch.regions, batch.beside)
     assert scene.change_given is not None
     assert ChangeLoss()(SimpleNamespace(scene=scene), batch).seen == 1
+
+
+def test_what_is_followed_up_is_outlined_where_the_scans_differ() -> None:
+    new, grown = (follow_up(5, change, GRID, "mass") for change in ("new", "larger"))
+    assert new.before.lesions == ()
+    ball, smaller, larger = (study.lesion_masks[1] for study in (new.now, grown.before, grown.now))
+    assert smaller.mask.sum() < larger.mask.sum()
+    changed = new.before.volume.hu != new.now.volume.hu
+    assert changed[ball.slices][ball.mask].mean() > 0.9
+    assert changed.sum() < 8 * ball.mask.sum() + 64
+    assert [f.size_mm for f in grown.now.findings[:1]] == [lesion.size_mm for lesion in grown.now.lesions]
+    column = list(ontology.findings()).index("mass")
+    assert new.now.dense_kinds()[column].sum() == ball.mask.sum()
+
+
+def test_only_what_can_be_followed_up_is() -> None:
+    with pytest.raises(UsageError, match="a cyst cannot be followed up"):
+        follow_up(5, "new", GRID, "cyst")

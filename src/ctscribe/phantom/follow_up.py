@@ -6,7 +6,8 @@
                               and a high CEA a mass
 ```
 
-The chest is a `generate`d one without lesions; the balls are drawn here, so that their sizes are chosen.
+The chest is a `generate`d one without lesions; the balls are drawn here, so that their sizes are chosen, and outlined
+like any lesion. On a coarse grid a nodule is a voxel or two among vessels: there, follow up a mass.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from ctscribe.beside import CHANGE_MM, Change
 from ctscribe.errors import UsageError
 from ctscribe.phantom.canvas import DEMO_GRID, GridSpec
 from ctscribe.phantom.prior import LesionPrior
-from ctscribe.phantom.study import PhantomStudy, generate
+from ctscribe.phantom.scene import Lesion
+from ctscribe.phantom.study import LesionMask, PhantomStudy, generate
 from ctscribe.report import Finding
 from ctscribe.tensors import Volume
 
 LOBES = ("right_upper_lobe", "right_middle_lobe", "right_lower_lobe", "left_upper_lobe", "left_lower_lobe")
 DENSE_HU = 40.0
-NODULE_MM = (10.0, 28.0)
 BALL_MM = 50.0
-CLEAR_MM = 3 * CHANGE_MM
-"""A change is at least this large, so that it is one beyond doubt."""
+FOLLOWED_MM: dict[str, tuple[float, float, float]] = {
+    "lung_nodule": (10.0, 28.0, 3 * CHANGE_MM),
+    "mass": (30.0, 90.0, 10 * CHANGE_MM),
+}
+"""What may be followed up: smallest and largest diameter, and the least change, so that it is one beyond doubt."""
 
 HISTORIES = {
     "consolidation": ("Fever and productive cough for four days.", "发热、咳嗽、咳痰4天。"),
@@ -57,11 +61,14 @@ class Ambiguous:
     labs: tuple[tuple[str, float], ...]
 
 
-def follow_up(seed: int, change: Change, grid: GridSpec = DEMO_GRID) -> FollowUp:
-    """Equal arguments give equal bits."""
+def follow_up(seed: int, change: Change, grid: GridSpec = DEMO_GRID, kind: str = "lung_nodule") -> FollowUp:
+    """A nodule or a mass (see `FOLLOWED_MM`) in two scans; equal arguments give equal bits."""
+    if kind not in FOLLOWED_MM:
+        raise UsageError(f"a {kind} cannot be followed up", expected=" or ".join(FOLLOWED_MM))
+    smallest, largest, least = FOLLOWED_MM[kind]
     rng = np.random.default_rng([seed, 31])
-    small = float(rng.uniform(NODULE_MM[0], NODULE_MM[1] - CLEAR_MM))
-    large = float(rng.uniform(small + CLEAR_MM, NODULE_MM[1]))
+    small = float(rng.uniform(smallest, largest - least))
+    large = float(rng.uniform(small + least, largest))
     sizes = {
         "new": (0.0, large),
         "larger": (small, large),
@@ -71,7 +78,7 @@ def follow_up(seed: int, change: Change, grid: GridSpec = DEMO_GRID) -> FollowUp
     }[change]
     chest = _chest(seed, grid)
     lobe, centre = _place(chest, rng)
-    before, now = (_with_ball(chest, "lung_nodule", lobe, centre, mm) for mm in sizes)
+    before, now = (_with_ball(chest, kind, lobe, centre, mm) for mm in sizes)
     return FollowUp(before, now, int(rng.integers(30, 720)), change)
 
 
@@ -117,10 +124,27 @@ def _with_ball(chest: PhantomStudy, kind: str, lobe: str, centre: np.ndarray, mm
     step = min(chest.volume.spacing)
     share = np.clip((mm / 2 - distance) / step + 0.5, 0, 1)
     hu = chest.volume.hu * (1 - share) + DENSE_HU * share
-    finding = Finding(kind, "present", (lobe,), (float(round(mm)),))
+    lesion, mask = _outline(chest, kind, lobe, centre, mm, share)
+    finding = Finding(kind, "present", (lobe,), lesion.size_mm)
     kept = tuple(f for f in chest.findings if f.kind != kind)
     return replace(
         chest,
         volume=Volume(np.rint(hu).astype(np.int16), chest.volume.affine),
+        lesion_masks={lesion.label: mask},
+        lesions=(lesion,),
         findings=(finding, *kept),
     )
+
+
+def _outline(
+    chest: PhantomStudy, kind: str, lobe: str, centre: np.ndarray, mm: float, share: np.ndarray
+) -> tuple[Lesion, LesionMask]:
+    """The ball as a lesion: the voxels it fills by half and more; the one in its middle always is."""
+    voxels = np.argwhere(share >= 0.5)
+    low, high = voxels.min(0), voxels.max(0) + 1
+    inside = share[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] >= 0.5
+    z, y, x = (int(n) for n in low)
+    box = (z, y, x), (z + inside.shape[0], y + inside.shape[1], x + inside.shape[2])
+    x_mm, y_mm, z_mm = chest.volume.affine.to_world(centre)
+    place = float(x_mm), float(y_mm), float(z_mm)
+    return Lesion(kind, 1, (lobe,), (float(round(mm)),), (), place, box), LesionMask(box, inside)

@@ -84,7 +84,7 @@ class LesionPrior:
         prevalence: kind -> probability; kinds left out are never drawn by chance.
         normal_rate: share of studies with nothing at all.
         max_kinds: most kinds in one study.
-        force: draw exactly these kinds and no others (for pictures and tests); () draws by chance.
+        force: draw exactly these kinds and no others (for pictures and tests); None draws by chance.
     """
 
     prevalence: Mapping[str, float] = field(default_factory=lambda: dict(PREVALENCE))
