@@ -25,6 +25,7 @@ CASES = [
         ("en", "us_round3"),
         ("en", "us_round4"),
         ("en", "us_round5"),
+        ("en", "us_round6"),
         ("zh", "zh"),
     )
     for case in yaml.safe_load((Path(__file__).parent / "reports" / f"{file}.yaml").read_text(encoding="utf-8"))

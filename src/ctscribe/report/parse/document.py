@@ -109,7 +109,9 @@ def _known(new: _Said, said: list[_Said], last: list[_Said]) -> _Said | None:
 
 
 def _covered(new: Finding, said: list[_Said]) -> bool:
-    """Whether an impression only sums up: "bilateral effusions" where a right and a left one are stated."""
+    """Whether an impression only sums up or supposes: "bilateral effusions" where a right and a left one are stated."""
+    if new.status == "uncertain" and not new.regions and not new.size_mm:
+        return any((s.finding.kind, s.finding.status) == (new.kind, "present") for s in said)
     known = [s.finding for s in said if (s.finding.kind, s.finding.status) == (new.kind, new.status)]
     if new.status == "absent" or new.size_mm or len(known) < 2 or not new.regions:
         return False
