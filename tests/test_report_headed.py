@@ -248,3 +248,23 @@ def test_a_lobe_below_a_lung_is_of_that_lung() -> None:
 def test_a_synonym_in_brackets_is_denied_with_its_word() -> None:
     assert said("There is no collapsed lung (pneumothorax).") == ["-pneumothorax"]
     assert said("Ground glass (infection, consolidation?) in the lingula.")[0] == "+ground_glass_opacity lingula"
+
+
+def test_words_and_signs_for_numbers_and_denials() -> None:
+    assert said("A six-millimeter nodule in the lingula.") == ["+lung_nodule lingula 6"]
+    assert said("PLEURA: (-) effusion, (+) thickening.") == ["-pleural_effusion", "+pleural_thickening"]
+    assert said("She does not have a pleural effusion.") == ["-pleural_effusion"]
+    assert said("Is there a lung mass? No pneumothorax.") == ["-pneumothorax"]
+
+
+def test_stations_are_listed_below_lymph_nodes() -> None:
+    assert said("LYMPH NODES:\n- Right hilar: 12 mm\n- 4R: 9 mm\n- 7: 14 mm") == [
+        "+lymphadenopathy right_hilum 12",
+        "?lymphadenopathy right_lower_paratracheal 9",
+        "+lymphadenopathy subcarinal 14",
+    ]
+
+
+def test_a_known_thing_is_completed_wherever_it_was_named() -> None:
+    text = "KEY FINDINGS: New 12 mm RUL nodule. Mild emphysema. LUNGS: The RUL nodule measures 12 x 10 mm."
+    assert said(text) == ["+lung_nodule right_upper_lobe 12x10", "+emphysema"]

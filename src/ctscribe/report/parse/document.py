@@ -56,7 +56,8 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
                 continue
             bare = not reading.finding.regions and not reading.finding.size_mm
             new = _Said(reading.finding, piece.section, reading.qualified, bare and piece.sentence.endswith(":"))
-            known = _known(new, said, last if reading.definite else [])
+            again = said if reading.definite and new.finding.regions else last
+            known = _known(new, said, again if reading.definite else [])
             if known is None and new.section == "impression" and _covered(new.finding, said):
                 continue
             if known is None:
@@ -139,7 +140,7 @@ def _completed(known: Finding, new: Finding) -> Finding:
     regions = dict.fromkeys((*known.regions, *new.regions))
     finest = tuple(r for r in regions if not any(o != r and r in ontology.ancestors(o) for o in regions))
     attributes = tuple((dict(new.attributes) | dict(known.attributes)).items())
-    size = known.size_mm or new.size_mm
+    size = max(known.size_mm, new.size_mm, key=len)
     return replace(known, regions=finest, size_mm=size, attributes=attributes)
 
 

@@ -134,8 +134,15 @@ def _said_again(readings: Mapping[Finding, Reading]) -> list[Finding]:
         finding
         for finding, reading in readings.items()
         if (finding == Finding(finding.kind, "uncertain") and finding.kind in plain)
-        or (finding == Finding(finding.kind) and finding.kind in present and (reading.bracketed or reading.explains))
+        or (finding == Finding(finding.kind) and finding.kind in present and _spare(reading))
     ]
+
+
+def _spare(reading: Reading) -> bool:
+    """Whether a bare mention adds nothing to one with details: an aside, or what there is only one of."""
+    kind = reading.finding.kind
+    once = kind == _DESCRIBED or ontology.findings()[kind].only_place is not None
+    return reading.bracketed or reading.explains or once
 
 
 @lru_cache(maxsize=65536)

@@ -72,7 +72,7 @@ def _unheaded(sentence: str, language: Language) -> tuple[tuple[str, ...], str]:
     if not shouted and ":" not in sentence:
         heading = words.cues["dictated"].match(sentence)
         return (tuple(topics_of(heading.group(), words)), sentence[heading.end() :]) if heading else ((), sentence)
-    if words.cues["anaphora"].match(sentence):
+    if words.cues["anaphora"].match(sentence) or words.cues["valued"].match(sentence):
         return (), sentence
     while (heading := words.cues["headings"].match(sentence)) and (shouted or ":" in heading.group()):
         named = topics_of(heading.group(), words) or ["other"]
