@@ -30,8 +30,11 @@ from ctscribe.data import IngestPolicy, load_study
 from ctscribe.data.augment import Augment
 from ctscribe.data.batch import Sample
 from ctscribe.data.deidentify.headers import Options, clean_dicom
+from ctscribe.data.mirror import Mirror
 from ctscribe.data.pseudonym import Pseudonyms
 from ctscribe.data.reword import Reword
+from ctscribe.data.scanners import Scanner
+from ctscribe.data.warp import Warp
 from ctscribe.errors import InputRefused
 from ctscribe.impression.retrieval import library
 from ctscribe.impression.station import Station
@@ -112,6 +115,17 @@ AUGMENT: dict[str, Any] = {
     "forget": 1.0,
     "forget_lesions": 1.0,
 }
+WARP: dict[str, Any] = {"degrees": (0.0, 0.0, 0.0), "zoom": 0.0, "elastic_mm": 0.0, "chance": 0.0}
+SCANNER: dict[str, Any] = {
+    "chance": 0.0,
+    "thickness": 5,
+    "blur": 0.0,
+    "noise": 0.0,
+    "gain": 0.0,
+    "gamma": 1.0,
+    "window": (-500.0, 100.0),
+}
+MIRROR: dict[str, Any] = {"chance": 1.0}
 REWORD: dict[str, Any] = {"synonyms": 0.0, "order": 0.0}
 PRIOR: dict[str, Any] = {
     "prevalence": {"mass": 0.9},
@@ -140,6 +154,9 @@ def test_there_is_a_case_for_every_field() -> None:
         (Preparation, PREPARATION),
         (Options, DEIDENTIFY),
         (Augment, AUGMENT),
+        (Warp, WARP),
+        (Scanner, SCANNER),
+        (Mirror, MIRROR),
         (Reword, REWORD),
         (LesionPrior, PRIOR),
         (PhantomPlan, PLAN),
@@ -222,9 +239,17 @@ def changed(transform: Callable[..., Sample]) -> list[Any]:
     return [(one.hu.tobytes(), one.present.any(), one.lesions is None, one.text) for one in made]
 
 
-@pytest.mark.parametrize("name", AUGMENT)
-def test_a_field_of_augmentation_matters(name: str) -> None:
-    assert changed(Augment()) != changed(Augment(**{name: AUGMENT[name]}))
+PLAINLY: tuple[tuple[Any, dict[str, Any]], ...] = (
+    (Augment(), AUGMENT),
+    (Warp(chance=1.0), WARP),
+    (Scanner(chance=1.0), SCANNER),
+    (Mirror(), MIRROR),
+)
+
+
+@pytest.mark.parametrize(("plain", "name", "value"), [(p, n, v) for p, cases in PLAINLY for n, v in cases.items()])
+def test_a_field_of_augmentation_matters(plain: Any, name: str, value: Any) -> None:
+    assert changed(plain) != changed(replace(plain, **{name: value}))
 
 
 @pytest.mark.parametrize("name", REWORD)
