@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from ctscribe.facts import canonical, collapse, facts_of, findings_of, places_of
 from ctscribe.model import Thresholds, decide, detections
 from ctscribe.report import Finding
 from ctscribe.report.sampler import sample_findings
+from ctscribe.scene.priors import forbidden_lesions, forbidden_regions
+from ctscribe.scene.relations import known_relations
 from ctscribe.tensors import Affine, Volume
 from ctscribe.training.thresholds import best_threshold, tune
 from recipes import tiny
@@ -148,3 +151,9 @@ def test_broken_model_folders_are_refused(tmp_path) -> None:
     (folder / "card.json").write_text(json.dumps(card | {"ontology": "other"}))
     with pytest.raises(CheckpointError, match="other finding or region lists"):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("table", [forbidden_regions, forbidden_lesions, known_relations])
+def test_tables_that_are_kept_have_values_wherever_they_were_made_first(table: Callable[..., torch.Tensor]) -> None:
+    with torch.device("meta"):
+        assert not table(("trachea", "heart")).is_meta

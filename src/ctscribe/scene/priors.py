@@ -44,7 +44,8 @@ def forbidden_regions(names: tuple[str, ...]) -> Bool[Tensor, "r r"]:
 
     Air reaches a lobe through its bronchus only: neither the trachea nor the other side's bronchus speaks to it.
     """
-    table = torch.zeros(len(names), len(names), dtype=torch.bool)
+    # Kept for the whole process, so made with values even where a model is being built without them.
+    table = torch.zeros(len(names), len(names), dtype=torch.bool, device="cpu")
     place = {name: i for i, name in enumerate(names)}
     for rule in ontology.rules().values():
         if rule.form != "tree":
@@ -63,7 +64,7 @@ def forbidden_regions(names: tuple[str, ...]) -> Bool[Tensor, "r r"]:
 def forbidden_lesions(names: tuple[str, ...]) -> Bool[Tensor, "f r"]:
     """True where a lesion of a kind never lies in a region; one more row, all False, for kinds that are not known."""
     rows = [[name in ontology.regions() and not ontology.allowed(kind, name) for name in names] for kind in _kinds()]
-    return torch.tensor([*rows, [False] * len(names)])
+    return torch.tensor([*rows, [False] * len(names)], device="cpu")
 
 
 def _kinds() -> tuple[str, ...]:

@@ -19,7 +19,7 @@ it by a vessel, by the airway, or shares a wall or cavity with it."""
 @cache
 def known_relations(names: tuple[str, ...]) -> Int[Tensor, "r r"]:
     """What anatomy says about every pair of regions; a diagonal of -1: a node has no relation to itself."""
-    table = torch.zeros(len(names), len(names), dtype=torch.long)
+    table = torch.zeros(len(names), len(names), dtype=torch.long, device="cpu")
     place = {name: i for i, name in enumerate(names)}
     for link in ontology.connections():
         if link.a in place and link.b in place:
