@@ -124,6 +124,7 @@ def test_picks_of_a_template_are_read_without_their_brackets() -> None:
 
 def test_what_announces_a_list_is_not_one_more() -> None:
     text = "Pulmonary nodules as follows:\n- 10 mm, right upper lobe nodule\n- 6 mm left lower lobe nodule"
+    assert said(text.replace("\n- ", " ", 1).replace("\n- ", ". ")) == said(text)
     assert said(text) == ["+lung_nodule right_upper_lobe 10", "+lung_nodule left_lower_lobe 6"]
 
 
@@ -268,3 +269,27 @@ def test_stations_are_listed_below_lymph_nodes() -> None:
 def test_a_known_thing_is_completed_wherever_it_was_named() -> None:
     text = "KEY FINDINGS: New 12 mm RUL nodule. Mild emphysema. LUNGS: The RUL nodule measures 12 x 10 mm."
     assert said(text) == ["+lung_nodule right_upper_lobe 12x10", "+emphysema"]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("MEDIASTINUM: Normal heart size. Patent central airways.", ["-cardiomegaly", "-airway_stenosis"]),
+        ("MEDIASTINUM: Heart and pericardium are normal.", ["-cardiomegaly"]),
+        ("Nonenlarged aorta and main pulmonary artery.", ["-aortic_aneurysm", "-enlarged_pulmonary_artery"]),
+        ("No substantial change in mildly prominent hilar nodes.", ["?lymphadenopathy"]),
+        ("4 mm nodule of the left fissure, likely a perifissural lymph node.", ["+lung_nodule left_lung 4"]),
+        ("LUNGS: 3 mm right upper (2:14) and right middle (2:40) nodules.",
+         ["+lung_nodule right_upper_lobe,right_middle_lobe 3"]),
+        ("No consolidation or suspicious nodule. 2 mm lingular nodule.", ["-consolidation", "+lung_nodule lingula 2"]),
+        ("LUNGS: Septal thickening, worse in the lower lungs.",
+         ["+interlobular_septal_thickening right_lower_lobe,left_lower_lobe"]),
+        ("A fluid-attenuating focus in the right pericardial fat pad. Collapse of the left breast implant.",
+         ["+medical_material left_breast"]),
+        ("Old left rib and clavicle fractures. Nodular adrenal thickening.", ["+rib_fracture ribs"]),
+        ("Band of atelectasis in the lower lobes as well as round atelectasis in the lingula.",
+         ["+atelectasis right_lower_lobe,left_lower_lobe", "+atelectasis lingula"]),
+    ],
+)  # fmt: skip
+def test_habits_of_real_reports(text: str, lines: list[str]) -> None:
+    assert said(text) == lines

@@ -215,12 +215,13 @@ def _modifies(
 ) -> bool:
     """Whether an unbroken chain of modifiers leads from the item to the noun."""
     chain = [i for i in loose if item.start <= i.start and i.end <= mention.start]
-    position = item.end
+    position, before = item.end, item
     for step in [*chain[1:], None]:
         end = mention.start if step is None else step.start
-        joined = _alike(item, step, sentence) and _COORDINATION.match(sentence[position:end])
-        if broken(position, end) and not joined:
+        alike = _alike(item, step, sentence) or (step is not None and before.senses and step.senses)
+        if broken(position, end) and not (alike and _COORDINATION.match(sentence[position:end])):
             return False
+        before = step or before
         position = mention.end if step is None else max(position, step.end)
     return True
 

@@ -17,6 +17,8 @@ _WRAPPED = re.compile(r"(?<=[A-Za-z,0-9)])[ \t]*\n[ \t]*(?=[a-z(])(?![a-z]\))")
 _WRAPPED_SMALL = re.compile(
     _WRAPPED.pattern + r"(?!(?:lungs?|pleura|mediastinum|heart|bones?|airways?|aorta|vessels|abdomen|impression)\b)"
 )
+# What announces a list of things that are named again, not of their places and sizes alone.
+_ANNOUNCED = re.compile(r" as follows: (?=[^.\n]{0,60}(?:nodul|node|mass|lesion))")
 _SPACES = re.compile(r"[ \t\u00a0\u3000]{2,}|[\t\u00a0\u3000]")
 _ZH_UNITS = (
     (re.compile(r"毫米"), "mm"),
@@ -62,7 +64,10 @@ def split_sentences(text: str, language: Language) -> list[str]:
         pieces = _ZH_SPLIT.split(plain)
     else:
         wrapped = _WRAPPED_SMALL if plain.islower() else _WRAPPED
-        pieces = _EN_SPLIT.split(wrapped.sub(" ", plain) if "\n" in plain else plain)
+        plain = wrapped.sub(" ", plain) if "\n" in plain else plain
+        if " as follows: " in plain:
+            plain = _ANNOUNCED.sub(" as follows:\n", plain)
+        pieces = _EN_SPLIT.split(plain)
     return [piece.strip() for piece in pieces if piece and piece.strip()]
 
 
