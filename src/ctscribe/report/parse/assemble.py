@@ -173,11 +173,7 @@ def _assign_english(
             inside.take(item)
             continue
         following = next((d for d in drafts if d.mention.start >= item.end), None)
-        before = [d for d in drafts if d.mention.end <= item.start]
-        outside = (
-            [d for d in before if not _CLOSED.match(sentence, d.mention.end, item.start)] if ")" in sentence else before
-        )
-        previous = next(reversed(outside or before), None)
+        previous = _previous(drafts, item, sentence)
         if following is not None and item.place and _leads_to(item, following.mention, sentence):
             following.take(item)
         elif following is not None and _modifies(item, following.mention, loose, broken, sentence):
@@ -194,6 +190,14 @@ def _assign_english(
         elif following is not None and item.strong and not item.place:
             following.take(item)
     return fronted
+
+
+def _previous(drafts: list[Draft], item: Item, sentence: str) -> Draft | None:
+    """The finding before an item; one in brackets that are closed by now only where there is no other."""
+    before = [d for d in drafts if d.mention.end <= item.start]
+    if ")" in sentence:
+        before = [d for d in before if not _CLOSED.match(sentence, d.mention.end, item.start)] or before
+    return before[-1] if before else None
 
 
 def _leads_to(item: Item, mention: Mention, sentence: str) -> bool:

@@ -68,13 +68,17 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
         if not current:
             _complete_last(last, details_of(piece.sentence, language))
         last = current or last
-    stated = {s.finding.kind for s in said if s.finding.status != "absent"}
-    named = {s.finding.kind for s in said if s.finding.status != "absent" and not s.announced}
-    vain = [
-        s for s in said if (_leaves_some(s) and s.finding.kind in stated) or (s.announced and s.finding.kind in named)
-    ]
-    vain += [s for s in said if s.finding.kind in _ONE_ON_A_SIDE and _placed_elsewhere(s.finding, said)]
-    return list(dict.fromkeys(s.finding for s in said if s not in vain))
+    return list(dict.fromkeys(s.finding for s in said if not _in_vain(s, said)))
+
+
+def _in_vain(one: _Said, said: list[_Said]) -> bool:
+    """Whether the others make a statement say nothing: "no new nodule" beside a nodule, "nodules as follows:"."""
+    alike = [s for s in said if s.finding.kind == one.finding.kind and s.finding.status != "absent"]
+    if _leaves_some(one) and alike:
+        return True
+    if one.announced and any(not s.announced for s in alike):
+        return True
+    return one.finding.kind in _ONE_ON_A_SIDE and _placed_elsewhere(one.finding, said)
 
 
 def _leaves_some(said: _Said) -> bool:
