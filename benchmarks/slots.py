@@ -70,8 +70,8 @@ def earlier_rounds(model: CTReportModel, outputs: ModelOutputs) -> list[ModelOut
     for rounds in range(1, steps):
         attention.steps = rounds
         slots, masks = attention(scale.tokens, scale.valid)
+        boxes, kinds = scene.objects(slots, masks, scale.centres)
         masks = on_grid_of(outputs.visual.mid, masks, scale.grid)
-        boxes, kinds = scene.objects(slots, masks, outputs.visual.mid.centres)
         said = replace(outputs.scene, slots=slots, slot_masks=masks, slot_boxes=boxes, slot_kinds=kinds)
         found.append(replace(outputs, scene=said))
     attention.steps = steps

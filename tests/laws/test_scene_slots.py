@@ -93,3 +93,15 @@ def test_noise_on_the_starts_is_for_training_only() -> None:
     assert torch.equal(scene(visual, masks).slots, scene(visual, masks).slots)
     scene.train()
     assert not torch.equal(scene(visual, masks).slots, scene(visual, masks).slots)
+
+
+@pytest.mark.parametrize("parents", [0, 2])
+def test_boxes_are_measured_on_the_grid_that_slots_look_at(parents: int) -> None:
+    scene = kit.station(slot_scales=("fine",), slot_objects=True, slot_parents=parents)
+    visual = kit.visual()
+    found = scene(visual, kit.masks())
+    slots, own = scene.slot_attention(visual.fine.tokens, visual.fine.valid)
+    boxes, _ = scene.objects(slots, own, visual.fine.centres)
+    torch.testing.assert_close(found.slot_boxes[:, :4], boxes, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.slot_masks[:, :4], on_grid_of(visual.mid, own, visual.fine.grid))
+    assert found.slot_boxes.shape[1] == 4 + parents

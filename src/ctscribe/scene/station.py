@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -117,6 +117,17 @@ class SceneConfig:
             raise ValueError(f"{changed[0]} changes nothing where {why}: leave it out")
 
 
+class _SeenSlots(NamedTuple):
+    """Slots, their masks on the mid grid, who belongs to which parent; the tokens they looked at (the mid ones where
+    groups look at several scales), and their masks there."""
+
+    slots: Float[Tensor, "b s d"]
+    masks: Float[Tensor, "b s n"]
+    shares: Float[Tensor, "b p c"] | None
+    own_masks: Float[Tensor, "b s m"]
+    place: ScaleTokens
+
+
 class Scene(nn.Module):
     """Regions, slots, graph and finding heads, in the order of the figure."""
 
@@ -189,7 +200,8 @@ class Scene(nn.Module):
         weights = self._occupancy(masks, fused)
         regions, present, region_centres, owners = self._regions(fused, masks, weights)
 
-        slots, slot_masks, shares = self._see_slots(visual)
+        seen = self._see_slots(visual)
+        slots, slot_masks, shares = seen.slots, seen.masks, seen.shares
         slot_centres, _ = masked_mean(visual.mid.centres, slot_masks)
         overlap, _ = masked_mean(self._occupancy(masks, visual.mid).transpose(1, 2), slot_masks)
 
@@ -211,7 +223,7 @@ class Scene(nn.Module):
         findings = self.findings(fused, weights[:, :model], graph[:, :model], present[:, :model], summary)
         boxes = kinds = None
         if self.objects is not None:
-            boxes, kinds = self.objects(slots, slot_masks, visual.mid.centres)
+            boxes, kinds = self.objects(slots, seen.own_masks, seen.place.centres)
         relations = None if self.relations is None else self.relations(graph, centres)
         if self.beside is not None and beside is not None:
             change, given = self.beside.became(findings, beside, before)
@@ -267,18 +279,19 @@ class Scene(nn.Module):
             tokens, present, centres = self.tree(tokens, present, centres, owners)
         return tokens, present, centres, owners
 
-    def _see_slots(self, visual: VisualTokens) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Slots (children, then parents), their masks on the mid grid, and who belongs to which parent."""
+    def _see_slots(self, visual: VisualTokens) -> _SeenSlots:
+        """Slots: children, then parents."""
         if isinstance(self.slot_attention, ScaledSlots):
+            place = visual.mid
             slots, masks = self.slot_attention(visual)
         else:
-            scale = visual.scales[SCALES.index(self.config.slot_scales[0])]
-            slots, masks = self.slot_attention(scale.tokens, scale.valid)
-            masks = on_grid_of(visual.mid, masks, scale.grid)
-        if self.parents is None:
-            return slots, masks, None
-        parents, parent_masks, shares = self.parents(slots, masks)
-        return torch.cat((slots, parents), dim=1), torch.cat((masks, parent_masks), dim=1), shares
+            place = visual.scales[SCALES.index(self.config.slot_scales[0])]
+            slots, masks = self.slot_attention(place.tokens, place.valid)
+        shares = None
+        if self.parents is not None:
+            parents, parent_masks, shares = self.parents(slots, masks)
+            slots, masks = torch.cat((slots, parents), dim=1), torch.cat((masks, parent_masks), dim=1)
+        return _SeenSlots(slots, on_grid_of(visual.mid, masks, place.grid), shares, masks, place)
 
     def _forbidden(self, masks: RegionMasks, nodes: Tensor) -> Bool[Tensor, "b k k"]:
         return forbidden_nodes(self.no_go, self.no_go_lesions, lesion_kinds(masks, self.config.lesions), nodes.shape[1])
