@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,9 @@ _SAME_MM = 1.0
 # Of these there is one on a side: where a place is stated, a bare mention is no further one.
 _ONE_ON_A_SIDE = ("pleural_effusion", "pneumothorax")
 
+
+# "Satellite nodules in the same lobe".
+_SAME = re.compile(r"\bsame (?:lobe|segment|lung)\b")
 
 # One place in the ontology, but measured part by part.
 _IN_PARTS = ("aortic_aneurysm",)
@@ -54,8 +58,9 @@ def findings_of(pieces: Iterable[Piece], language: Language) -> list[Finding]:
                 continue
             if reading.refers and any(s.finding.kind == reading.finding.kind for s in said):
                 continue
-            bare = not reading.finding.regions and not reading.finding.size_mm
-            new = _Said(reading.finding, piece.section, reading.qualified, bare and piece.sentence.endswith(":"))
+            finding = _in_the_same(reading.finding, piece.sentence, [*last, *current])
+            bare = not finding.regions and not finding.size_mm
+            new = _Said(finding, piece.section, reading.qualified, bare and piece.sentence.endswith(":"))
             again = said if reading.definite and new.finding.regions else last
             known = _known(new, said, again if reading.definite else [])
             if known is None and new.section == "impression" and _covered(new.finding, said):
@@ -79,6 +84,14 @@ def _in_vain(one: _Said, said: list[_Said]) -> bool:
     if one.announced and any(not s.announced for s in alike):
         return True
     return one.finding.kind in _ONE_ON_A_SIDE and _placed_elsewhere(one.finding, said)
+
+
+def _in_the_same(finding: Finding, sentence: str, before: list[_Said]) -> Finding:
+    """The finding where the one before lies, when that is all the sentence says of its place."""
+    if finding.regions or not _SAME.search(sentence):
+        return finding
+    places = next((s.finding.regions for s in reversed(before) if s.finding.regions), ())
+    return replace(finding, regions=tuple(r for r in places if ontology.allowed(finding.kind, r)))
 
 
 def _leaves_some(said: _Said) -> bool:
