@@ -23,7 +23,7 @@ from ctscribe.report.parse import parse
 
 FOLDER = Path(__file__).parents[1] / "tests" / "reports"
 MARKS = {"+": "present", "?": "uncertain", "-": "absent"}
-SETS = ("us", "us_templates", "us_dictated", "us_unseen", *(f"us_round{n}" for n in range(1, 8)))
+SETS = ("us", "us_templates", "us_dictated", "us_unseen", *(f"us_round{n}" for n in range(1, 8)), "us_other_hand")
 ERRORS = ("missed", "invented", "status", "side", "place", "size")
 
 

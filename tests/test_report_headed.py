@@ -293,3 +293,23 @@ def test_a_known_thing_is_completed_wherever_it_was_named() -> None:
 )  # fmt: skip
 def test_habits_of_real_reports(text: str, lines: list[str]) -> None:
     assert said(text) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        (
+            "Mass in the left upper lobe, 4 cm. Satellite nodules in the same lobe measure up to 9 mm.",
+            "left_upper_lobe",
+        ),
+        ("A 5 mm nodule in the right middle lobe and a 9 mm nodule in the same lobe.", "right_middle_lobe"),
+    ],
+)
+def test_the_same_lobe_is_the_one_named_before(text: str, stated: str) -> None:
+    (nodule,) = (f for f in parse(text, "en") if f.size_mm == (9.0,))
+    assert (nodule.kind, nodule.regions) == ("lung_nodule", (stated,))
+
+
+def test_the_same_lobe_of_nothing_is_no_place() -> None:
+    (nodule,) = parse("A 9 mm nodule in the same lobe.", "en")
+    assert nodule.regions == ()
