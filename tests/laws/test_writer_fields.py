@@ -150,7 +150,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("_stopped")
-@pytest.mark.parametrize("name", [*(set(HEAD_COURSE) - {"name"}), *(f"head.{field}" for field in HEAD)])
+@pytest.mark.parametrize("name", [*sorted(set(HEAD_COURSE) - {"name"}), *(f"head.{field}" for field in HEAD)])
 def test_a_field_of_the_heads_course_matters(name: str, models: dict[str, str], tmp_path: Path) -> None:
     plain = replace(head_recipe.config(), base=models["one"], head=HeadConfig(layers=2))
     part, _, field = name.partition(".")
