@@ -214,8 +214,8 @@ def _language(path: Path, number: int, row: Mapping[str, Any], text: str) -> Lan
     where, stated = f"{path}, line {number}: language", row.get("language")
     if stated is not None and stated not in LANGUAGES:
         raise InputRefused(where, code="unknown_language", expected=" | ".join(LANGUAGES), got=repr(stated)[:40])
-    han, latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
-    share = han / max(1, han + latin)
+    han = 0 if text.isascii() else len(_HAN.findall(text))
+    share = han / (han + len(_LATIN.findall(text))) if han else 0.0
     written: Language | None = "en" if share <= _ENGLISH_MOST_HAN else "zh" if share >= _CHINESE_LEAST_HAN else None
     if written is None or (stated is not None and stated != written):
         raise InputRefused(

@@ -10,6 +10,7 @@ being worked on is in memory. Either way the numbers are the same.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import pickle
@@ -58,7 +59,7 @@ class Crew:
 
     def __enter__(self) -> Crew:
         if self.processes > 1:  # fresh interpreters: forking a process that has threads is not safe
-            self._pool = ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(self.processes, get_context("spawn"), initializer=_settle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +80,23 @@ class Crew:
             yield from self._pool.map(work, tasks)
         except BrokenProcessPool as error:
             raise MemoryError("a worker process ended; fewer processes need less memory") from error
+
+
+def _settle() -> None:
+    """A worker makes many records and few cycles: look for those less often."""
+    gc.set_threshold(100_000, 50, 50)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """While records are read, nothing of them can be garbage, and looking for it takes as long as reading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 # --------------------------------------------------------------------------------------------- shards
@@ -139,7 +157,10 @@ def _file(path: Path, pairs: Sequence[Pair]) -> None:
 
 @lru_cache(maxsize=3)
 def _filed(path: Path) -> list[Pair]:
-    with path.open("rb") as file:  # written a moment ago by this run, in a folder only its owner can write to
+    with (
+        path.open("rb") as file,
+        _no_collection(),
+    ):  # written a moment ago by this run, in a folder only its owner can write to
         pairs: list[Pair] = pickle.load(file)  # noqa: S301
     return pairs
 
