@@ -150,18 +150,21 @@ class Shards:
         return self.folder / f"shard-{shard:05d}"
 
 
-def _file(path: Path, pairs: Sequence[Pair]) -> None:
+def into_file(path: Path, value: object) -> None:
+    """Put something into a file of this run's private folder."""
     with path.open("wb") as file:
-        pickle.dump(list(pairs), file, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def out_of_file(path: Path) -> Any:
+    """What `into_file` or `sendable` put there a moment ago, in a folder that only its owner can write to."""
+    with path.open("rb") as file, _no_collection():
+        return pickle.load(file)  # noqa: S301
 
 
 @lru_cache(maxsize=3)
 def _filed(path: Path) -> list[Pair]:
-    with (
-        path.open("rb") as file,
-        _no_collection(),
-    ):  # written a moment ago by this run, in a folder only its owner can write to
-        pairs: list[Pair] = pickle.load(file)  # noqa: S301
+    pairs: list[Pair] = out_of_file(path)
     return pairs
 
 
@@ -188,7 +191,7 @@ def _prepare(task: _Unparsed) -> tuple[Facts, list[Pair] | None]:
     if task.file is None:
         return facts, pairs
     _read_whole(pairs)
-    _file(task.file, pairs)
+    into_file(task.file, pairs)
     return facts, None
 
 
@@ -243,7 +246,7 @@ def from_records(pairs: Sequence[Pair], crew: Crew, folder: Path) -> tuple[Shard
         return Shards(sizes, held=parts), facts
     shards = Shards(sizes, folder=folder)
     for i, part in enumerate(parts):
-        _file(folder / f"shard-{i:05d}", part)
+        into_file(folder / f"shard-{i:05d}", part)
     return shards, facts
 
 
@@ -285,7 +288,7 @@ class Scores:
 @lru_cache(maxsize=1)
 def filed_scorers(path: Path) -> Sequence[Scorer]:
     """The scorers that `sendable` made bytes of, read once."""
-    scorers: Sequence[Scorer] = pickle.loads(path.read_bytes())  # noqa: S301 - as in `_filed`
+    scorers: Sequence[Scorer] = out_of_file(path)
     return scorers
 
 

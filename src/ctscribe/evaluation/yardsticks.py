@@ -6,7 +6,6 @@ file.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +15,7 @@ from ctscribe.evaluation.baselines import drawn
 from ctscribe.evaluation.record import Pair, Record
 from ctscribe.evaluation.scorer import Scorer
 from ctscribe.evaluation.shuffle import Control, shuffled_control
-from ctscribe.evaluation.stream import Crew, filed_scorers, sendable
+from ctscribe.evaluation.stream import Crew, filed_scorers, into_file, out_of_file, sendable
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Beside:
         control: measure -> its values when reports are given to other studies.
     """
 
-    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, float]]
     control: Mapping[str, Control] = field(default_factory=dict)
 
 
@@ -59,7 +58,7 @@ class Yardsticks:
         if crew.processes == 1:
             return [self.beside(scorer) for scorer in scorers]
         files = folder / "yardsticks", folder / "yardsticks-scorers"
-        files[0].write_bytes(pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL))
+        into_file(files[0], self)
         files[1].write_bytes(sendable(scorers))
         return list(crew.map(_beside, [(*files, i) for i in range(len(scorers))]))
 
@@ -85,6 +84,5 @@ def _beside(task: tuple[Path, Path, int]) -> Beside:
 
 @lru_cache(maxsize=1)
 def _filed(path: Path) -> Yardsticks:
-    # Written a moment ago by this run, in a folder only its owner can write to.
-    yardsticks: Yardsticks = pickle.loads(path.read_bytes())  # noqa: S301
+    yardsticks: Yardsticks = out_of_file(path)
     return yardsticks
